@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+# Every target sets up what it needs. KERNEL=, KDIR= and QEMU= name your own; SEED= fixes what is random.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+PY := .venv/bin/python
+RUN := .venv/bin/dmabed
+export KERNEL KDIR QEMU SEED
+
+SOURCES := emulator driver pool vm testbed examples tests
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what is missing: system packages, .venv, QEMU and a kernel in the cache
+	@$(PYTHON) testbed/bootstrap.py
+
+.PHONY: setup-python
+setup-python:
+	@$(PYTHON) testbed/bootstrap.py --python-only
+
+.PHONY: run
+run: setup ## boot the VM, measure, print the tables and the verdict, write out/<time>-run/
+	@$(RUN) run
+
+.PHONY: test
+test: setup ## everything: lint, types, unit, integration and VM tests
+	@$(MAKE) --no-print-directory lint
+	@$(PY) -m pytest tests
+
+.PHONY: check
+check: setup-python lint ## the quick part: lint, types, unit tests
+	@$(PY) -m pytest -q tests/unit
+
+.PHONY: lint
+lint:
+	@$(PY) -m ruff check $(SOURCES)
+	@$(PY) -m ruff format --check $(SOURCES)
+	@$(PY) -m mypy
+	@$(PY) -m emulator.nic.generate --check
+
+.PHONY: test-vm
+test-vm: setup ## only the tests that boot a guest
+	@$(PY) -m pytest tests/vm
+
+.PHONY: bench
+bench: setup ## compare with the socket's round trip and with QEMU's own NICs
+	@$(RUN) bench
+
+.PHONY: vm
+vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
+	@$(RUN) vm
+
+.PHONY: generate
+generate: setup-python ## write what derives from the register and descriptor declarations
+	@$(PY) -m emulator.nic.generate
+
+.PHONY: clean
+clean: ## remove what was built here (the cache of QEMU and kernel stays)
+	@rm -rf out build .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks *.egg-info
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove .venv as well
+	@rm -rf .venv
