@@ -117,3 +117,7 @@ class Observer(Protocol):
     def packets(self, now_ns: int, queue: int, kind: RingKind, count: int) -> None:
         """``count`` frames were completed (RX_CQ: delivered, TX_CQ: sent)."""
         ...
+
+    def note(self, now_ns: int, value: int) -> None:
+        """The driver wrote ``value`` to the NOTE register (1 bound, 2 memory given back, 3 gone)."""
+        ...

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""O-1: no successful access outside the live set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT, Mapping, target_of
+from emulator.ledger.live import LiveSet
+from emulator.ledger.rules.base import Rule
+
+# Operands as arrays: numpy takes half as long as with a Python int to convert.
+_SHIFT = np.array(PAGE_SHIFT, np.uint64)
+_SHIFT_TARGET = np.array(PAGE_SHIFT)
+_INNER, _PAGE = np.array(PAGE_MASK), np.array(PAGE_MASK + 1)
+
+
+class LiveSetRule(Rule):
+    """An access that succeeded lies in live mappings that allow it, and landed where they say."""
+
+    number = "O-1"
+    title = "no successful access outside the live set (IOVA, generation, permission)"
+    sees = "MAP, DMA"
+    speaks = (
+        "at a successful access that the ledger's own record does not allow; when the address "
+        "space's answer to a map or unmap disagrees with that record"
+    )
+
+    def mapped(self, now_ns: int, mapping: Mapping) -> None:
+        """The space must not have mapped over a live mapping."""
+        old = self.state.live.owners.get(mapping.iova >> PAGE_SHIFT)
+        if old is not None:
+            cause = f"mapped over the live mapping {old}"
+            self.report(now_ns, cause, mapping.iova, mapping.size, mapping)
+
+    def unmapped(self, now_ns: int, mappings: Sequence[Mapping]) -> None:
+        """The space must have removed what lies in the requested range: all of it, only that."""
+        request = self.state.request
+        if request is None or (len(mappings) == 1 and request == mappings[0][:2]):
+            return
+        due = {mapping.generation: mapping for mapping in self.state.live.within(*request)}
+        for mapping in mappings:
+            if due.pop(mapping.generation, None) is None:
+                cause = "removed by an unmap that did not cover it"
+                self.report(now_ns, cause, mapping.iova, mapping.size, mapping)
+        for mapping in due.values():
+            cause = f"left alive by the unmap of {request[0]:#x}+{request[1]:#x}"
+            self.report(now_ns, cause, mapping.iova, mapping.size, mapping)
+
+    def accessed(
+        self,
+        now_ns: int,
+        iovas: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+        write: bool,
+        ok: NDArray[np.bool_],
+        all_ok: bool,
+        targets: NDArray[np.int64] | None,
+    ) -> None:
+        """Checks a batch as a whole, and access by access only if that fails."""
+        if not all_ok:
+            iovas, lengths = iovas[ok], lengths[ok]
+            targets = None if targets is None else targets[ok]
+        if not len(iovas) or self._batch_is_fine(iovas, lengths, write, targets):
+            return
+        places = [None] * len(iovas) if targets is None else targets.tolist()
+        for iova, length, target in zip(iovas.tolist(), lengths.tolist(), places, strict=True):
+            cause = self._cause(iova, length, write, target)
+            if cause:
+                self.report(now_ns, cause, iova, length)
+
+    def _batch_is_fine(
+        self,
+        iovas: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+        write: bool,
+        targets: NDArray[np.int64] | None,
+    ) -> bool:
+        live = self.state.live
+        if live.big:
+            return _within_one(live, iovas, lengths, write, targets)
+        ends = iovas.view(np.int64) & _INNER
+        ends += lengths
+        if np.count_nonzero(ends > _PAGE):
+            return False
+        frames = live.writable if write else live.readable
+        due = list(map(frames.get, (iovas >> _SHIFT).tolist()))
+        if targets is None:
+            return None not in due
+        return bool((targets >> _SHIFT_TARGET).tolist() == due)
+
+    def _cause(self, iova: int, length: int, write: bool, target: int | None) -> str:
+        """What is wrong with one access; empty if nothing."""
+        verb = "write" if write else "read"
+        at, end = iova, iova + length
+        while at < end:
+            mapping = self.state.live.find(at)
+            if mapping is None:
+                return f"{verb} succeeded at {at:#x}, which is not mapped"
+            if not (mapping.writable if write else mapping.readable):
+                return f"{verb} succeeded in a mapping that does not allow it"
+            if at == iova and target is not None:
+                due = target_of(mapping.memory, mapping.offset + iova - mapping.iova)
+                if mapping.memory is not None and target != due:
+                    return f"{verb} landed at {target:#x}, the live mapping says {due:#x}"
+            at = mapping.end
+        return ""
+
+
+def _within_one(
+    live: LiveSet,
+    iovas: NDArray[np.uint64],
+    lengths: NDArray[np.int64],
+    write: bool,
+    targets: NDArray[np.int64] | None,
+) -> bool:
+    """Whether one big mapping holds all accesses, as without a vIOMMU."""
+    low = int(iovas.min())
+    high = int(iovas.max()) + int(lengths.max())
+    for mapping in live.big:
+        if mapping.iova <= low and high <= mapping.end:
+            break
+    else:
+        return False
+    if not (mapping.writable if write else mapping.readable):
+        return False
+    if targets is None or mapping.memory is None:
+        return True
+    base = target_of(mapping.memory, mapping.offset) - mapping.iova
+    return bool((targets - iovas.view(np.int64) == base).all())

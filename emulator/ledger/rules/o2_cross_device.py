@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""O-2: a device uses its own mappings, not another's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.iommu.mapping import PAGE_SHIFT, Mapping
+from emulator.ledger.rules.base import Commons, Rule
+from emulator.ledger.state import DeviceState, buffer_pages
+from emulator.ports import RingKind
+
+
+class CrossDeviceRule(Rule):
+    """An IOVA that only another device has mapped is not used, and no RX page has two owners.
+
+    ``shared`` counts pages that were mapped while another device had their memory mapped:
+    information, unless the policy says exclusive. All-of-RAM mappings are not looked at.
+    """
+
+    number = "O-2"
+    title = "an access uses the device's own mappings; no receive buffer serves two devices"
+    sees = "MAP of all devices, DMA, RING"
+    speaks = "at the access; at the map (exclusive policy); at the posting of a shared RX page"
+
+    def __init__(self, state: DeviceState, commons: Commons) -> None:
+        super().__init__(state, commons)
+        self.shared = 0
+        self._alone = True
+
+    def peer_added(self) -> None:
+        """From now on shared pages are looked for, those mapped already included."""
+        if self._alone:
+            self._alone = False
+            for mapping in self.state.live.mappings():
+                self.commons.frames.add(self.state.number, mapping)
+
+    def mapped(self, now_ns: int, mapping: Mapping) -> None:
+        """Looks for the same memory in other devices' live sets."""
+        if self._alone:
+            return
+        shared = self.commons.frames.add(self.state.number, mapping)
+        self.shared += len(shared)
+        if shared and self.state.policy.exclusive:
+            cause = "a page was mapped that another device has mapped too"
+            self.report(now_ns, cause, shared[0] << PAGE_SHIFT, mapping.size, mapping)
+
+    def unmapped(self, now_ns: int, mappings: Sequence[Mapping]) -> None:
+        """Forgets them."""
+        if not self._alone:
+            for mapping in mappings:
+                self.commons.frames.remove(self.state.number, mapping)
+
+    def accessed(
+        self,
+        now_ns: int,
+        iovas: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+        write: bool,
+        ok: NDArray[np.bool_],
+        all_ok: bool,
+        targets: NDArray[np.int64] | None,
+    ) -> None:
+        """Looks at every access that this device's live set does not explain."""
+        if self._alone or (all_ok and not self.state.live.big and self._all_live(iovas)):
+            return
+        for iova, length, done in zip(iovas.tolist(), lengths.tolist(), ok.tolist(), strict=True):
+            self._judge(now_ns, iova, length, write, "succeeded" if done else "was refused")
+
+    def access_refused(self, now_ns: int, iova: int, length: int, write: bool, reason: str) -> None:
+        """As :meth:`accessed`."""
+        if not self._alone:
+            self._judge(now_ns, iova, length, write, "was refused")
+
+    def posted(
+        self,
+        now_ns: int,
+        queue: int,
+        kind: RingKind,
+        iovas: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+    ) -> None:
+        """Looks for the receive buffers' pages among the other devices' receive buffers."""
+        if self._alone or kind is not RingKind.RX_DESC:
+            return
+        frames, users = self.state.live.writable, self.commons.frames.users
+        for page in buffer_pages(iovas, lengths):
+            frame = frames.get(page)
+            if frame is not None and len(users.get(frame, ())) > 1:
+                self._judge_shared_buffer(now_ns, page, frame)
+
+    def _all_live(self, iovas: NDArray[np.uint64]) -> bool:
+        owners = self.state.live.owners
+        return all(map(owners.__contains__, (iovas >> PAGE_SHIFT).tolist()))
+
+    def _judge(self, now_ns: int, iova: int, length: int, write: bool, what: str) -> None:
+        if self.state.live.find(iova) is not None:
+            return
+        for other in self.commons.devices:
+            mapping = other.live.find(iova) if other is not self.state else None
+            if mapping is not None:
+                verb = "write" if write else "read"
+                cause = f"a {verb} {what}: only {other.name} has this IOVA mapped"
+                self.report(now_ns, cause, iova, length, mapping)
+                return
+
+    def _judge_shared_buffer(self, now_ns: int, page: int, frame: int) -> None:
+        for number, pages in self.commons.frames.others(self.state.number, frame).items():
+            other = self.commons.devices[number]
+            for key, posted in other.posted.items():
+                if key[1] is RingKind.RX_DESC and not pages.isdisjoint(posted):
+                    cause = f"a receive buffer lies in a page that is one of {other.name} too"
+                    self.report(now_ns, cause, page << PAGE_SHIFT, 1 << PAGE_SHIFT)
+                    return

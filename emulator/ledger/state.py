@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""What the ledger knows of one device now: the facts that its rules look at.
+
+Rules are told of an event before the facts change, so that they judge it against what was true.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT
+from emulator.ledger.live import LiveSet
+from emulator.ledger.policy import Policy
+from emulator.ports import RingKind
+
+RingKey = tuple[int, RingKind]
+RX_RINGS = (RingKind.RX_DESC, RingKind.RX_CQ)
+
+
+class Ring(NamedTuple):
+    """A running ring of a queue pair."""
+
+    queue: int
+    kind: RingKind
+    iova: int
+    size: int
+    started_ns: int
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} of queue {self.queue} ({self.iova:#x}+{self.size:#x})"
+
+
+@dataclass
+class DeviceState:
+    """Facts of one device.
+
+    posted: for each running descriptor ring, page number -> buffers that the device owns there.
+    ring_pages: page number -> running rings with bytes in it. baseline: generations.
+    request: (iova, size) of the unmap that is under way.
+    """
+
+    name: str
+    number: int
+    policy: Policy
+    live: LiveSet = field(default_factory=LiveSet)
+    rings: dict[RingKey, Ring] = field(default_factory=dict)
+    ring_pages: dict[int, set[RingKey]] = field(default_factory=dict)
+    posted: dict[RingKey, Counter[int]] = field(default_factory=dict)
+    baseline: set[int] = field(default_factory=set)
+    gate_open: bool = False
+    gate_why: str = "bus mastering was never turned on"
+    driver_removed_ns: int | None = None
+    request: tuple[int, int] | None = None
+
+    @property
+    def posted_count(self) -> int:
+        """Buffers that the device owns; one that crosses pages counts once for each."""
+        return sum(pages.total() for pages in self.posted.values())
+
+    def start_ring(self, ring: Ring) -> None:
+        """The ring belongs to the device."""
+        key = (ring.queue, ring.kind)
+        self.stop_ring(key)
+        self.rings[key] = ring
+        for page in _ring_pages(ring):
+            self.ring_pages.setdefault(page, set()).add(key)
+
+    def stop_ring(self, key: RingKey) -> None:
+        """The ring and every buffer on it belong to the driver."""
+        self.posted.pop(key, None)
+        ring = self.rings.pop(key, None)
+        if ring is None:
+            return
+        for page in _ring_pages(ring):
+            self.ring_pages[page].discard(key)
+            if not self.ring_pages[page]:
+                del self.ring_pages[page]
+
+    def stop_all(self) -> None:
+        """A reset: nothing belongs to the device."""
+        self.rings.clear()
+        self.ring_pages.clear()
+        self.posted.clear()
+
+    def post(self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
+        """Buffers go to the device."""
+        pages = self.posted.get(key)
+        if pages is None:
+            pages = self.posted[key] = Counter()
+        pages.update(buffer_pages(iovas, lengths))
+
+    def give_back(
+        self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]
+    ) -> None:
+        """Buffers go back to the driver; those that were never posted are ignored."""
+        pages = self.posted.get(key)
+        if pages is None:
+            return
+        for page in buffer_pages(iovas, lengths):
+            left = pages[page] - 1
+            if left > 0:
+                pages[page] = left
+            else:
+                pages.pop(page, None)
+
+
+def buffer_pages(iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> list[int]:
+    """Numbers of the pages that hold bytes of the buffers: one entry per buffer and page."""
+    ends = (iovas.view(np.int64) & PAGE_MASK) + lengths
+    if len(ends) and int(ends.max()) <= PAGE_MASK + 1:
+        pages: list[int] = (iovas >> PAGE_SHIFT).tolist()
+        return pages
+    return [
+        page
+        for iova, length in zip(iovas.tolist(), lengths.tolist(), strict=True)
+        for page in range(iova >> PAGE_SHIFT, ((iova + max(length, 1) - 1) >> PAGE_SHIFT) + 1)
+    ]
+
+
+def _ring_pages(ring: Ring) -> range:
+    return range(ring.iova >> PAGE_SHIFT, ((ring.iova + ring.size - 1) >> PAGE_SHIFT) + 1)

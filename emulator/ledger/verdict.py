@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""What the ledger found, ready for a report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from emulator.ledger.device import DeviceLedger
+from emulator.ledger.rules.o18_amortisation import Amortisation
+from emulator.ledger.stale import Windows
+from emulator.ledger.violation import Violation
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What one device could still reach after it was given up.
+
+    live: mappings now, baseline: of them the platform's. live_at_released: mappings beyond the
+    baseline at a ``released`` or ``driver_removed`` mark since the driver was bound, the most
+    there were (None: no such mark).
+    windows, longest_ns: stale windows that have ended or, ``open_windows``, last until now.
+    histogram: [upper bound in ns, count] in ascending order.
+    """
+
+    device: str
+    live: int
+    baseline: int
+    live_at_released: int | None
+    windows: int
+    open_windows: int
+    longest_ns: int
+    mean_ns: int
+    unmatched: int
+    shared_pages: int
+    histogram: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, device: DeviceLedger, now_ns: int) -> Exposure:
+        """The exposure of ``device``; windows that are still open count as ending now."""
+        ended = device.stale.windows
+        windows = Windows(
+            ended.count, ended.longest_ns, ended.total_ns, ended.unmatched, ended.histogram.copy()
+        )
+        for since_ns in device.stale.open_since.values():
+            windows.add(now_ns - since_ns)
+        generations = {mapping.generation for mapping in device.live.mappings()}
+        return cls(
+            device=device.name,
+            live=device.live.count,
+            baseline=len(generations & device.state.baseline),
+            live_at_released=device.live_at_released,
+            windows=windows.count,
+            open_windows=len(device.stale.open_since),
+            longest_ns=windows.longest_ns,
+            mean_ns=windows.total_ns // windows.count if windows.count else 0,
+            unmatched=windows.unmatched,
+            shared_pages=device.shared_pages,
+            histogram=[(1 << k, count) for k, count in sorted(windows.histogram.items())],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of a run.
+
+    ok: no rule was broken. violations: the kept ones, in order; counts: all of them, by rule.
+    exposed: under a lazy policy, some memory stayed reachable after it was given up.
+    """
+
+    ok: bool
+    exposed: bool
+    violations: tuple[Violation, ...]
+    counts: dict[str, int]
+    exposures: tuple[Exposure, ...]
+    totals: dict[str, Amortisation]
+    events: dict[str, int]
+
+    @property
+    def word(self) -> str:
+        """The verdict in a word or two: ``clean``, ``exposed`` or ``violated O-3 O-7``."""
+        if not self.ok:
+            return "violated " + " ".join(self.counts)
+        return "exposed" if self.exposed else "clean"
+
+    @property
+    def summary(self) -> list[str]:
+        """Readable lines: the word, each device, each violation."""
+        lines = [f"ledger: {self.word}"]
+        for seen in self.exposures:
+            released = "-" if seen.live_at_released is None else str(seen.live_at_released)
+            lines.append(
+                f"{seen.device}: {self.totals[seen.device].maps} maps, "
+                f"{self.totals[seen.device].unmaps} unmaps, {seen.live} live "
+                f"({seen.baseline} baseline), {released} live at release, {seen.windows} stale "
+                f"windows, longest {seen.longest_ns / 1e6:.3f} ms"
+            )
+        lines += map(str, self.violations)
+        hidden = sum(self.counts.values()) - len(self.violations)
+        return [*lines, f"and {hidden} more violations, counted only"] if hidden else lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            "ok": self.ok,
+            "exposed": self.exposed,
+            "word": self.word,
+            "summary": self.summary,
+            "violations": [violation.to_json() for violation in self.violations],
+            "counts": self.counts,
+            "exposures": [asdict(exposure) for exposure in self.exposures],
+            "totals": {name: total.to_json() for name, total in self.totals.items()},
+            "events": self.events,
+        }

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: MIT
+"""The receive side of a queue pair: frames of the wire go to posted buffers, a batch at a time."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.frames import FrameBatch
+from emulator.nic.descriptors import RX_DESC
+from emulator.nic.engine import QueueContext, RingEngine
+from emulator.nic.placement import Placement, place
+from emulator.nic.queue import Descriptors, blank_completions
+from emulator.nic.registers import (
+    DMABED_COMPLETION_STATUS_EOP,
+    DMABED_COMPLETION_STATUS_ERROR,
+    DMABED_COMPLETION_STATUS_SOP,
+)
+
+EOP: Final = np.uint32(DMABED_COMPLETION_STATUS_EOP)
+SOP: Final = np.uint32(DMABED_COMPLETION_STATUS_SOP)
+ERROR: Final = np.uint32(DMABED_COMPLETION_STATUS_ERROR)
+
+NO_HASHES: Final = np.zeros(0, np.uint32)
+
+
+class Receiver(RingEngine):
+    """Delivers frames to one receive ring.
+
+    With PAUSE, frames that found too few descriptors wait here (at most one batch of the wire, for
+    the NIC asks for no more while any waits); without it they are dropped.
+    """
+
+    def __init__(self, context: QueueContext) -> None:
+        super().__init__(context, RX_DESC, tx=False)
+        self._waiting = FrameBatch.empty()
+        self._hashes = NO_HASHES
+
+    @property
+    def waiting(self) -> int:
+        """Frames taken from the wire that wait for descriptors."""
+        return len(self._waiting)
+
+    def stop(self, now_ns: int) -> None:
+        """As for every ring; frames that waited for its descriptors are dropped."""
+        super().stop(now_ns)
+        self._context.stats.rx_drops += len(self._waiting)
+        self._keep(FrameBatch.empty(), NO_HASHES)
+
+    def refill(self, now_ns: int) -> None:
+        """Fetches descriptors, and delivers what waited for them."""
+        self.top_up(now_ns)
+        if self._waiting:
+            self.deliver(FrameBatch.empty(), NO_HASHES, now_ns)
+
+    def take(
+        self, frames: FrameBatch, hashes: NDArray[np.uint32], longest: int, now_ns: int
+    ) -> None:
+        """Delivers those of ``frames`` that have at most ``longest`` bytes; others are errors."""
+        fits = frames.lengths <= longest
+        if not fits.all():
+            self._context.stats.rx_errors += len(frames) - int(fits.sum())
+            frames, hashes = frames[fits], hashes[fits]
+        if len(frames):
+            self.deliver(frames, hashes, now_ns)
+
+    def deliver(self, frames: FrameBatch, hashes: NDArray[np.uint32], now_ns: int) -> None:
+        """Takes ``frames``, whose flow hashes are ``hashes``, and delivers as many as it can."""
+        if not self.ring.running:
+            self._context.stats.rx_drops += len(frames)
+            return
+        if self._waiting:
+            frames = FrameBatch.concat((self._waiting, frames))
+            hashes = np.concatenate((self._hashes, hashes))
+        done = 0
+        while done < len(frames) and self.ring.running:
+            self.top_up(now_ns)
+            count = self._deliver(frames[done:], hashes[done:], now_ns)
+            if not count and not self._more_descriptors(now_ns):
+                break
+            done += count
+        self._leave(frames[done:], hashes[done:])
+
+    def _deliver(self, frames: FrameBatch, hashes: NDArray[np.uint32], now_ns: int) -> int:
+        """Delivers what the descriptors at hand can take; returns the frames dealt with."""
+        ring = self.ring
+        descs = ring.peek(ring.size)
+        if not len(descs):
+            return 0
+        placement = place(frames, descs.lengths)
+        if placement.frames:
+            used = descs[: len(placement.pieces)]
+            self._write(frames, hashes, placement, used, now_ns)
+        elif ring.ready == ring.size:
+            self._context.stats.rx_errors += 1
+            return 1
+        return placement.frames
+
+    def _more_descriptors(self, now_ns: int) -> bool:
+        """Fetches all that is posted, for a frame that needs more than was at hand."""
+        ready = self.ring.ready
+        self.fetch(now_ns, self.ring.size)
+        return self.ring.ready > ready
+
+    def _write(
+        self,
+        frames: FrameBatch,
+        hashes: NDArray[np.uint32],
+        placement: Placement,
+        descs: Descriptors,
+        now_ns: int,
+    ) -> None:
+        landed = self._context.dma.scatter(descs.iovas, placement.pieces)
+        lost = np.zeros(placement.frames, np.bool_)
+        if not landed.all():
+            self._payload_refused(descs.iovas, landed)
+            lost[placement.owner[~landed]] = True
+        entries = self._entries(frames, hashes, placement, descs, lost)
+        written = self._complete(descs, entries, now_ns)
+        lost[int(placement.last[:written].sum()) :] = True
+        self._count(frames.lengths[: placement.frames], ~lost, now_ns)
+
+    @staticmethod
+    def _entries(
+        frames: FrameBatch,
+        hashes: NDArray[np.uint32],
+        placement: Placement,
+        descs: Descriptors,
+        lost: NDArray[np.bool_],
+    ) -> NDArray[Any]:
+        owner = placement.owner
+        entries = blank_completions(len(owner))
+        entries["hash"] = hashes[owner]
+        entries["len"] = placement.pieces.lengths
+        entries["id"] = descs.ids
+        entries["frame_len"] = frames.lengths[owner]
+        entries["status"] = placement.first * SOP | placement.last * EOP
+        if lost.any():
+            entries["status"] |= lost[owner] * ERROR
+        return entries
+
+    def _count(self, lengths: NDArray[np.int64], good: NDArray[np.bool_], now_ns: int) -> None:
+        context, packets = self._context, int(good.sum())
+        context.stats.rx_errors += len(good) - packets
+        context.stats.rx_packets += packets
+        context.stats.rx_bytes += int(lengths[good].sum())
+        context.observer.packets(now_ns, context.queue, self._cq_kind, packets)
+
+    def _leave(self, frames: FrameBatch, hashes: NDArray[np.uint32]) -> None:
+        """Frames that found no descriptors wait or are dropped."""
+        if self._context.config.pause and self.ring.running:
+            self._keep(frames, hashes)
+            return
+        self._context.stats.rx_drops += len(frames)
+        self._keep(FrameBatch.empty(), NO_HASHES)
+
+    def _keep(self, frames: FrameBatch, hashes: NDArray[np.uint32]) -> None:
+        self._waiting, self._hashes = frames, hashes
