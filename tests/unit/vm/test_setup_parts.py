@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""Finding QEMU and kernels: what is accepted, what is refused, and in which words."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from vm.accel import boot_sector
+from vm.errors import SetupError
+from vm.kernel import named_kernel, relocate_headers, tree_release
+from vm.module_build import diagnostics, source_files
+from vm.qemu import parse_version, probe, provide_qemu
+
+QEMU = """#!/bin/sh
+case "$*" in
+*--version*) echo "QEMU emulator version {version} (made up)";;
+*help*) echo 'name "{device}", bus PCI';;
+esac
+"""
+
+
+def make_qemu(path: Path, version: str, device: str = "vfio-user-pci") -> Path:
+    path.write_text(QEMU.format(version=version, device=device))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def test_version_is_read_from_distributions_wording() -> None:
+    assert parse_version("QEMU emulator version 11.1.3 (Debian 1:11.1.3+ds-1)") == (11, 1, 3)
+    assert parse_version("sh: not found") == ()
+
+
+def test_new_enough_qemu_is_taken(tmp_path: Path) -> None:
+    program = make_qemu(tmp_path / "qemu-system-x86_64", "10.1.1")
+    found = provide_qemu(tmp_path, pytest.fail, {"QEMU": str(program)})
+    assert found.command == (str(program),)
+    assert found.version == (10, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("version", "device", "words"),
+    [("7.2.0", "vfio-user-pci", "older"), ("10.2.0", "vfio-pci", "without vfio-user-pci")],
+)
+def test_unfit_qemu_is_refused(tmp_path: Path, version: str, device: str, words: str) -> None:
+    program = make_qemu(tmp_path / "qemu", version, device)
+    with pytest.raises(SetupError, match=words):
+        probe((str(program),))
+
+
+def test_named_qemu_that_is_no_program_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="not a program"):
+        provide_qemu(tmp_path, print, {"QEMU": str(tmp_path / "absent")})
+    with pytest.raises(SetupError, match="no working QEMU"):
+        probe(("/bin/true",))
+
+
+def make_tree(folder: Path, release: str) -> Path:
+    (folder / "include/config").mkdir(parents=True)
+    (folder / "include/config/kernel.release").write_text(f"{release}\n")
+    (folder / "Makefile").touch()
+    return folder
+
+
+def make_image(path: Path, release: str) -> Path:
+    path.write_bytes(b"\x7fELF" + bytes(100) + f"Linux version {release} (x)".encode() + b"\0")
+    return path
+
+
+def test_image_and_tree_of_one_release_are_taken(tmp_path: Path) -> None:
+    build = make_tree(tmp_path / "build", "6.9.0-own")
+    kernel = named_kernel(tmp_path, make_image(tmp_path / "vmlinux", "6.9.0-own"), build)
+    assert (kernel.release, kernel.build, kernel.pvh) == ("6.9.0-own", build, False)
+    assert tree_release(tmp_path) == ""
+
+
+def test_image_and_tree_of_two_releases_are_refused(tmp_path: Path) -> None:
+    build = make_tree(tmp_path / "build", "6.9.0-own")
+    image = make_image(tmp_path / "vmlinux", "6.10.0")
+    with pytest.raises(SetupError, match=r"6\.10\.0.*6\.9\.0-own"):
+        named_kernel(tmp_path, image, build)
+    with pytest.raises(SetupError, match="not a file"):
+        named_kernel(tmp_path, tmp_path / "absent", build)
+    with pytest.raises(SetupError, match="KDIR="):
+        named_kernel(tmp_path, image, None)
+
+
+def test_headers_are_moved_below_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("include /usr/src/linux-headers-6-common/Makefile\n")
+    (tmp_path / "vmlinux").touch()
+    relocate_headers(tmp_path, Path("/c/kernel"))
+    assert (tmp_path / "Makefile").read_text() == (
+        "include /c/kernel/usr/src/linux-headers-6-common/Makefile\n"
+    )
+    assert not (tmp_path / "vmlinux").exists()
+
+
+def test_only_complaints_about_the_code_fail_a_build() -> None:
+    output = """\
+warning: the compiler differs from the one used to build the kernel
+  The kernel was built by: gcc-12
+  CC [M]  /x/nic.o
+Skipping BTF generation for /x/nic.ko due to unavailability of vmlinux
+/x/nic.c:5:6: warning: unused variable 'a' [-Wunused-variable]
+WARNING: modpost: missing MODULE_DESCRIPTION() in /x/nic.o
+/x/nic.o: warning: objtool: probe+0x1: unreachable instruction
+"""
+    assert len(diagnostics(output)) == 3
+
+
+def test_leftovers_of_builds_are_no_sources(tmp_path: Path) -> None:
+    for name in ("nic.c", "nic.h", "Kbuild", "nic.mod.c", "nic.o", "nic.ko", ".nic.o.cmd"):
+        (tmp_path / name).touch()
+    assert [path.name for path in source_files(tmp_path)] == ["Kbuild", "nic.c", "nic.h"]
+
+
+def test_boot_sector_is_one_sector_with_its_signature() -> None:
+    assert len(boot_sector()) == 512
+    assert boot_sector()[-2:] == b"\x55\xaa"

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""Everything a guest is made of, found or set up: QEMU, kernel, compiler, busybox, agent."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm.accel import Acceleration, probe_acceleration
+from vm.apt import Progress
+from vm.cache import cache_dir
+from vm.initramfs import provide_busybox, provide_initramfs
+from vm.kernel import KernelTree, provide_kernel
+from vm.machine import BootFiles, GuestConfig
+from vm.module_build import build_agent, build_module
+from vm.qemu import Qemu, provide_qemu
+from vm.toolchain import Toolchain, provide_toolchain
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What `setup` provides; guests are started from it."""
+
+    cache: Path
+    qemu: Qemu
+    kernel: KernelTree
+    toolchain: Toolchain
+    busybox: Path
+    agent: Path
+    acceleration: Acceleration
+
+    def boot_files(self, config: GuestConfig) -> BootFiles:
+        """Kernel, initramfs and firmware for a configuration."""
+        initramfs = provide_initramfs(
+            self.cache, self.kernel, self.busybox, self.agent, config.modules
+        )
+        return BootFiles(self.kernel.image, initramfs, "qboot.rom" if self.kernel.pvh else None)
+
+    def build_module(self, source: Path) -> list[Path]:
+        """Builds the kernel module(s) in a folder; see `vm.module_build.build_module`."""
+        return build_module(self.kernel, source, self.cache, self.toolchain)
+
+    def describe(self) -> list[str]:
+        """Lines for people: what guests are made of."""
+        return [
+            self.qemu.describe(),
+            f"Linux {self.kernel.release} ({self.kernel.image})",
+            f"compiler {self.toolchain.cc}",
+            f"acceleration: {self.acceleration.describe()}",
+            f"cache {self.cache}",
+        ]
+
+
+def quiet(_line: str) -> None:
+    """A progress callback that says nothing."""
+
+
+def setup(progress: Progress = quiet, environ: Mapping[str, str] = os.environ) -> Artifacts:
+    """Finds or fetches all a guest needs; does nothing but look when everything is there.
+
+    Raises:
+        SetupError: something is missing and cannot be provided; the text names the cure.
+        BuildError: the guest agent does not compile.
+    """
+    cache = cache_dir(environ)
+    qemu = provide_qemu(cache, progress, environ)
+    kernel = provide_kernel(cache, progress, environ)
+    toolchain = provide_toolchain(cache, progress)
+    busybox = provide_busybox(cache, progress, environ)
+    agent = build_agent(cache, toolchain)
+    acceleration = probe_acceleration(cache, qemu, kernel, progress)
+    return Artifacts(cache, qemu, kernel, toolchain, busybox, agent, acceleration)

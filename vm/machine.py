@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: MIT
+"""The virtual machine as data: a `GuestConfig` comes in, a QEMU command line goes out.
+
+The IOMMU must precede every vfio-user device on the command line, and guest memory must be a
+shared memfd: only then does QEMU forward each mapping, with a file offset, to the device's process.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from vm.errors import SetupError
+
+Iommu: TypeAlias = Literal["none", "intel-strict", "virtio-lazy", "virtio-strict"]
+IOMMUS: tuple[Iommu, ...] = ("none", "intel-strict", "virtio-lazy", "virtio-strict")
+DEFAULT_MSG_TIMEOUT_MS = 5000
+# From this version on monitors are objects and `-mon` warns.
+_MONITOR_OBJECTS = (11, 1)
+
+# Boot work of no use here that software emulation makes slow: self tests of cryptography,
+# certificates and encrypted keys, BPF types, names for enumerators in trace formats.
+_SKIPPED_INITCALLS = (
+    "jent_mod_init",
+    "load_system_certificate_list",
+    "bpf_tcp_ca_kfunc_init",
+    "bpf_dummy_struct_ops_init",
+    "latency_fsnotify_init",
+    "crypto_kdf108_init",
+    "init_encrypted",
+    "trace_eval_init",
+    "trace_eval_sync",
+)
+# Emulated `rep movsb` goes byte by byte: without the flags that recommend it the kernel copies by
+# words.
+_TCG_CPU = "max,la57=off,erms=off,fsrm=off"
+_KERNEL_ARGS = (
+    "console=ttyS0",
+    # Warnings reach the console, the boot's small talk does not: each line costs emulated port
+    # writes.
+    "loglevel=5",
+    "panic=-1",
+    "oops=panic",
+    "sysrq_always_enabled",
+    "cryptomgr.notests",
+    "init_on_alloc=0",
+    "tsc=reliable",
+    "random.trust_cpu=on",
+    "8250.nr_uarts=1",
+    # Router solicitations and the like would be packets nobody asked for.
+    "ipv6.disable=1",
+    f"initcall_blacklist={','.join(_SKIPPED_INITCALLS)}",
+)
+
+
+@dataclass(frozen=True)
+class VfioUserDevice:
+    """A device served by another process on a UNIX socket.
+
+    `msg_timeout_ms` is how long QEMU waits for a reply (its `x-msg-timeout`); `options` are
+    further properties of `vfio-user-pci`, by QEMU's names.
+    """
+
+    socket: str
+    msg_timeout_ms: int = DEFAULT_MSG_TIMEOUT_MS
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def properties(self, port: str, device_id: str) -> dict[str, object]:
+        """The device's properties as `device_add` and `-device` (in JSON) take them."""
+        return {
+            "driver": "vfio-user-pci",
+            "id": device_id,
+            "bus": port,
+            "socket": {"type": "unix", "path": self.socket},
+            "x-msg-timeout": self.msg_timeout_ms,
+            **self.options,
+        }
+
+
+@dataclass(frozen=True)
+class QemuNic:
+    """One of QEMU's own NICs, for comparison, fed by datagrams between two UNIX sockets."""
+
+    model: Literal["virtio-net-pci", "e1000e", "igb"]
+    local: str
+    remote: str
+    mac: str = "52:54:00:12:34:56"
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def netdev(self, netdev_id: str) -> dict[str, object]:
+        """The backend's properties."""
+        return {
+            "type": "dgram",
+            "id": netdev_id,
+            "local": {"type": "unix", "path": self.local},
+            "remote": {"type": "unix", "path": self.remote},
+        }
+
+    def properties(self, port: str, device_id: str, netdev_id: str) -> dict[str, object]:
+        """The device's properties; virtio devices use the IOMMU only when told to."""
+        own: dict[str, object] = {
+            "driver": self.model,
+            "id": device_id,
+            "bus": port,
+            "netdev": netdev_id,
+            "mac": self.mac,
+            "romfile": "",
+        }
+        if self.model.startswith("virtio"):
+            own["iommu_platform"] = True
+        return {**own, **self.options}
+
+
+@dataclass(frozen=True)
+class GuestConfig:
+    """What is booted.
+
+    Attributes:
+        iommu: which IOMMU the guest has, and whether unmapping is strict or lazy.
+        memory_mib: guest memory in MiB.
+        cpus: number of virtual CPUs.
+        devices: plugged in before boot, each behind a PCIe root port of its own: a
+            `VfioUserDevice` or a `QemuNic`; a plain string is passed to `-device` as it is.
+        free_ports: empty root ports `free0`, `free1`, ... for devices hot-plugged later.
+        kernel_args: appended to the kernel's command line.
+        modules: kernel modules (names from the kernel's own tree) the agent loads at boot.
+        qemu_args: appended to QEMU's command line.
+    """
+
+    iommu: Iommu = "none"
+    memory_mib: int = 256
+    cpus: int = 1
+    devices: Sequence[VfioUserDevice | QemuNic | str] = ()
+    free_ports: int = 0
+    kernel_args: Sequence[str] = ()
+    modules: Sequence[str] = ()
+    qemu_args: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses what QEMU would refuse later with less to say (SetupError)."""
+        if self.iommu not in IOMMUS:
+            raise SetupError(f"unknown IOMMU {self.iommu!r}: choose one of {', '.join(IOMMUS)}")
+        if self.memory_mib < 64 or self.cpus < 1 or self.free_ports < 0:
+            raise SetupError(
+                "a guest needs at least 64 MiB, one CPU and no negative number of ports"
+            )
+
+
+@dataclass(frozen=True)
+class BootFiles:
+    """The files a boot takes; `firmware` is None for a kernel QEMU's default firmware must load."""
+
+    kernel: Path
+    initramfs: Path
+    firmware: str | None
+
+
+@dataclass(frozen=True)
+class Channels:
+    """File descriptors QEMU inherits: sockets for the serial console, the agent and QMP."""
+
+    agent: int
+    qmp: int
+    console: int
+
+
+def kernel_command_line(config: GuestConfig) -> str:
+    """The kernel arguments of a configuration."""
+    args = [*_KERNEL_ARGS]
+    if config.cpus == 1:
+        # Rewriting LOCK prefixes at boot costs time and would make atomics look free.
+        args.append("noreplace-smp")
+    if config.iommu == "intel-strict":
+        args += ["intel_iommu=on", "iommu.strict=1"]
+    elif config.iommu != "none":
+        args.append(f"iommu.strict={int(config.iommu == 'virtio-strict')}")
+    return " ".join([*args, *config.kernel_args])
+
+
+def _iommu_arguments(iommu: Iommu) -> list[str]:
+    if iommu == "none":
+        return []
+    if iommu == "intel-strict":
+        return ["-device", "intel-iommu,caching-mode=on"]
+    return ["-device", "virtio-iommu-pci,addr=1e.0"]
+
+
+def _device_arguments(config: GuestConfig) -> list[str]:
+    args: list[str] = []
+    for index, device in enumerate(config.devices):
+        if isinstance(device, str):
+            args += ["-device", device]
+            continue
+        port = f"port{index}"
+        args += ["-device", root_port(port, index + 1)]
+        if isinstance(device, QemuNic):
+            args += ["-netdev", json.dumps(device.netdev(f"net{index}"))]
+            properties = device.properties(port, f"dev{index}", f"net{index}")
+        else:
+            properties = device.properties(port, f"dev{index}")
+        args += ["-device", json.dumps(properties)]
+    for index in range(config.free_ports):
+        args += ["-device", root_port(f"free{index}", len(config.devices) + index + 1)]
+    return args
+
+
+def root_port(name: str, slot: int) -> str:
+    """A PCIe root port as a `-device` argument; slots count from 1."""
+    return f"pcie-root-port,id={name},chassis={slot},slot={slot}"
+
+
+def _monitor(qemu_version: tuple[int, ...]) -> tuple[str, str]:
+    if qemu_version >= _MONITOR_OBJECTS:
+        return "-object", "monitor-qmp,id=monitor,chardev=qmp"
+    return "-mon", "chardev=qmp,mode=control"
+
+
+def _channel_arguments(channels: Channels, qemu_version: tuple[int, ...]) -> list[str]:
+    return [
+        *("-chardev", f"socket,id=console,fd={channels.console}", "-serial", "chardev:console"),
+        *("-device", "virtio-serial-pci,addr=1d.0"),
+        *("-chardev", f"socket,id=agent,fd={channels.agent}"),
+        *("-device", "virtserialport,chardev=agent,name=dmabed.agent"),
+        *("-chardev", f"socket,id=qmp,fd={channels.qmp}"),
+        *_monitor(qemu_version),
+    ]
+
+
+def qemu_arguments(
+    config: GuestConfig,
+    boot: BootFiles,
+    channels: Channels,
+    accel: Literal["kvm", "tcg"],
+    qemu_version: tuple[int, ...],
+) -> list[str]:
+    """QEMU's arguments (without the program) for a configuration."""
+    # Interrupt remapping, which intel-iommu brings along, needs the split interrupt chip under KVM.
+    irqchip = ",kernel-irqchip=split" if accel == "kvm" else ""
+    args = [
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-name", "dmabed"),
+        *(
+            "-machine",
+            f"q35,memory-backend=ram,sata=off,smbus=off,i8042=off,hpet=off,vmport=off{irqchip}",
+        ),
+        *("-accel", accel),
+        *("-cpu", "host" if accel == "kvm" else _TCG_CPU),
+        *("-smp", str(config.cpus)),
+        *("-m", f"{config.memory_mib}M"),
+        *("-object", f"memory-backend-memfd,id=ram,size={config.memory_mib}M,share=on"),
+        *("-kernel", str(boot.kernel), "-initrd", str(boot.initramfs)),
+        *("-append", kernel_command_line(config)),
+    ]
+    if boot.firmware is not None:
+        args += ["-bios", boot.firmware]
+    args += _iommu_arguments(config.iommu)
+    args += _channel_arguments(channels, qemu_version)
+    args += _device_arguments(config)
+    return [*args, *config.qemu_args]
