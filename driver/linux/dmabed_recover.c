@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * dmabed NIC driver: getting back from trouble. Inconsistent rings and a silent
+ * transmitter lead to a reset of the device, at most one a second; PCI errors
+ * and sleep take the interface out of service and put it back.
+ */
+#include <linux/pci.h>
+#include <linux/rtnetlink.h>
+
+#include "dmabed.h"
+
+#define DMABED_RESET_PERIOD	HZ
+
+static void dmabed_reset_work(struct work_struct *work)
+{
+	struct dmabed_priv *priv = container_of(to_delayed_work(work),
+						struct dmabed_priv, reset_work);
+
+	rtnl_lock();
+	if (priv->set && netif_device_present(priv->netdev)) {
+		netdev_info(priv->netdev, "resetting\n");
+		priv->last_reset = jiffies;
+		priv->resets++;
+		dmabed_restart(priv);
+	}
+	rtnl_unlock();
+}
+
+/* From any context. A device that asks for resets all the time has to wait. */
+void dmabed_schedule_reset(struct dmabed_priv *priv)
+{
+	unsigned long next = READ_ONCE(priv->last_reset) + DMABED_RESET_PERIOD;
+	unsigned long now = jiffies;
+
+	schedule_delayed_work(&priv->reset_work,
+			      time_before(now, next) ? next - now : 0);
+}
+
+/* A completion made no sense: leaves the pair alone until the reset. */
+void dmabed_qp_broken(struct dmabed_qp *qp, const char *what)
+{
+	WRITE_ONCE(qp->broken, true);
+	if (net_ratelimit())
+		netdev_warn(qp->netdev, "queue %u: impossible %s completion\n",
+			    qp->index, what);
+	dmabed_schedule_reset(qp->priv);
+}
+
+void dmabed_recover_init(struct dmabed_priv *priv)
+{
+	INIT_DELAYED_WORK(&priv->reset_work, dmabed_reset_work);
+	priv->last_reset = jiffies - DMABED_RESET_PERIOD;
+}
+
+/* Gives all memory back but stays "up" for the stack; see dmabed_wake(). */
+static void dmabed_sleep(struct dmabed_priv *priv)
+{
+	struct dmabed_set *set;
+
+	rtnl_lock();
+	netif_device_detach(priv->netdev);
+	set = priv->set;
+	if (set) {
+		dmabed_down(priv);
+		dmabed_set_free(set);
+	}
+	rtnl_unlock();
+}
+
+static int dmabed_wake(struct dmabed_priv *priv)
+{
+	struct dmabed_set *set;
+	int err = 0;
+
+	rtnl_lock();
+	if (netif_running(priv->netdev)) {
+		set = dmabed_set_alloc(priv, &priv->cfg);
+		err = PTR_ERR_OR_ZERO(set);
+		if (!err) {
+			err = dmabed_up(priv, set);
+			if (err)
+				dmabed_set_free(set);
+		}
+	}
+	if (err)
+		netdev_err(priv->netdev, "did not come back (%d)\n", err);
+	else
+		netif_device_attach(priv->netdev);
+	rtnl_unlock();
+	return err;
+}
+
+static pci_ers_result_t dmabed_error_detected(struct pci_dev *pdev,
+					      pci_channel_state_t state)
+{
+	struct dmabed_priv *priv = pci_get_drvdata(pdev);
+
+	dmabed_sleep(priv);
+	if (state == pci_channel_io_perm_failure)
+		return PCI_ERS_RESULT_DISCONNECT;
+	pci_clear_master(pdev);
+	return PCI_ERS_RESULT_NEED_RESET;
+}
+
+static pci_ers_result_t dmabed_slot_reset(struct pci_dev *pdev)
+{
+	struct dmabed_priv *priv = pci_get_drvdata(pdev);
+
+	pci_restore_state(pdev);
+	pci_save_state(pdev);
+	if (dmabed_device_reset(priv))
+		return PCI_ERS_RESULT_DISCONNECT;
+	return PCI_ERS_RESULT_RECOVERED;
+}
+
+static void dmabed_error_resume(struct pci_dev *pdev)
+{
+	dmabed_wake(pci_get_drvdata(pdev));
+}
+
+const struct pci_error_handlers dmabed_error_handlers = {
+	.error_detected	= dmabed_error_detected,
+	.slot_reset	= dmabed_slot_reset,
+	.resume		= dmabed_error_resume,
+};
+
+/* Another kernel may follow: it must not find a device that does DMA. */
+void dmabed_shutdown(struct pci_dev *pdev)
+{
+	dmabed_sleep(pci_get_drvdata(pdev));
+	pci_clear_master(pdev);
+}
+
+static int dmabed_suspend(struct device *dev)
+{
+	dmabed_sleep(dev_get_drvdata(dev));
+	return 0;
+}
+
+static int dmabed_resume(struct device *dev)
+{
+	struct dmabed_priv *priv = dev_get_drvdata(dev);
+	int err = dmabed_device_reset(priv);
+
+	return err ?: dmabed_wake(priv);
+}
+
+const struct dev_pm_ops dmabed_pm_ops = {
+	SYSTEM_SLEEP_PM_OPS(dmabed_suspend, dmabed_resume)
+};

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * dmabed NIC driver: the classic way to supply receive buffers. A page is taken
+ * from the page allocator and mapped when it is posted, unmapped when it comes
+ * back, and leaves with its packet: one map and one unmap for every buffer.
+ */
+#include <linux/skbuff.h>
+
+#include "dmabed.h"
+
+static int dmabed_map_setup(struct dmabed_rx *rx)
+{
+	return 0;
+}
+
+static bool dmabed_map_post(struct dmabed_rx *rx, u32 slot, gfp_t gfp)
+{
+	struct dmabed_rx_buf *buf = &rx->buf[slot];
+	struct page *page = __dev_alloc_pages(gfp, 0);
+
+	if (unlikely(!page))
+		return false;
+	buf->dma = dma_map_page(rx->ring.dev, page, DMABED_RX_HEADROOM,
+				DMABED_RX_BUF_LEN, DMA_FROM_DEVICE);
+	if (unlikely(dma_mapping_error(rx->ring.dev, buf->dma))) {
+		__free_page(page);
+		return false;
+	}
+	buf->page = page;
+	rx->ring.rx[slot].addr = cpu_to_le64(buf->dma);
+	return true;
+}
+
+static void dmabed_map_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
+{
+	u32 posted = rx->posted;
+	u32 end = posted + count;
+
+	for (; posted != end; posted++) {
+		if (unlikely(!dmabed_map_post(rx, posted & rx->ring.mask,
+					      gfp))) {
+			rx->stats->rx_alloc_fail++;
+			break;
+		}
+	}
+	rx->stats->rx_alloc += posted - rx->posted;
+	rx->stats->rx_maps += posted - rx->posted;
+	rx->posted = posted;
+}
+
+/* Before anything of the frame is looked at: the device can no longer write. */
+static void dmabed_map_claim(struct dmabed_rx *rx, u32 count)
+{
+	u32 end = rx->claimed + count;
+
+	for (; rx->claimed != end; rx->claimed++)
+		dma_unmap_page(rx->ring.dev,
+			       rx->buf[rx->claimed & rx->ring.mask].dma,
+			       DMABED_RX_BUF_LEN, DMA_FROM_DEVICE);
+	rx->stats->rx_unmaps += count;
+}
+
+static void dmabed_map_put(struct dmabed_rx *rx, struct page *page)
+{
+	__free_page(page);
+}
+
+static void dmabed_map_drain(struct dmabed_rx *rx)
+{
+	dmabed_map_claim(rx, rx->posted - rx->claimed);
+	for (; rx->next != rx->posted; rx->next++)
+		__free_page(rx->buf[rx->next & rx->ring.mask].page);
+}
+
+static void dmabed_map_teardown(struct dmabed_rx *rx)
+{
+}
+
+const struct dmabed_rx_ops dmabed_rx_map_ops = {
+	.name		= "map_per_packet",
+	.recycle	= false,
+	.setup		= dmabed_map_setup,
+	.refill		= dmabed_map_refill,
+	.claim		= dmabed_map_claim,
+	.put		= dmabed_map_put,
+	.drain		= dmabed_map_drain,
+	.teardown	= dmabed_map_teardown,
+};

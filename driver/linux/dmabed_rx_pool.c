@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * dmabed NIC driver: receive buffers from the kernel's page_pool, one pool per
+ * queue. The pool maps a page when it takes it from the page allocator and
+ * keeps the mapping while the page circulates, so that in the steady state
+ * neither a map nor an unmap is paid per packet.
+ */
+#include <linux/skbuff.h>
+#include <net/page_pool/helpers.h>
+
+#include "dmabed.h"
+
+static int dmabed_pool_setup(struct dmabed_rx *rx)
+{
+	struct page_pool_params params = {
+		.flags		= PP_FLAG_DMA_MAP | PP_FLAG_DMA_SYNC_DEV,
+		.pool_size	= rx->ring.mask + 1,
+		.nid		= dev_to_node(rx->ring.dev),
+		.dev		= rx->ring.dev,
+		.napi		= &rx->qp->napi,
+		.netdev		= rx->qp->netdev,
+		.queue_idx	= rx->qp->index,
+		.dma_dir	= DMA_FROM_DEVICE,
+		.max_len	= DMABED_RX_BUF_LEN,
+		.offset		= DMABED_RX_HEADROOM,
+	};
+	struct page_pool *pool = page_pool_create(&params);
+
+	if (IS_ERR(pool))
+		return PTR_ERR(pool);
+	rx->pool = pool;
+	return 0;
+}
+
+/* The descriptor's length and id never change; only the address is written. */
+static void dmabed_pool_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
+{
+	u32 posted = rx->posted;
+	u32 end = posted + count;
+
+	for (; posted != end; posted++) {
+		u32 slot = posted & rx->ring.mask;
+		struct page *page = page_pool_alloc_pages(rx->pool, gfp);
+
+		if (unlikely(!page)) {
+			rx->stats->rx_alloc_fail++;
+			break;
+		}
+		rx->buf[slot].page = page;
+		rx->ring.rx[slot].addr =
+			cpu_to_le64(page_pool_get_dma_addr(page) +
+				    DMABED_RX_HEADROOM);
+	}
+	rx->stats->rx_alloc += posted - rx->posted;
+	rx->posted = posted;
+}
+
+/* Nothing to do where DMA is coherent and no bounce buffer is in the way. */
+static void dmabed_pool_claim(struct dmabed_rx *rx, u32 count)
+{
+	u32 end = rx->next + count;
+	u32 i;
+
+	rx->claimed = end;
+	if (!dma_dev_need_sync(rx->ring.dev))
+		return;
+	for (i = rx->next; i != end; i++)
+		page_pool_dma_sync_for_cpu(rx->pool,
+					   rx->buf[i & rx->ring.mask].page, 0,
+					   DMABED_RX_BUF_LEN);
+}
+
+static void dmabed_pool_put(struct dmabed_rx *rx, struct page *page)
+{
+	page_pool_put_full_page(rx->pool, page, true);
+}
+
+static void dmabed_pool_drain(struct dmabed_rx *rx)
+{
+	for (; rx->next != rx->posted; rx->next++)
+		page_pool_put_full_page(rx->pool,
+					rx->buf[rx->next & rx->ring.mask].page,
+					false);
+	rx->claimed = rx->posted;
+}
+
+/*
+ * Pages that the stack still holds keep the pool alive: it waits for them on
+ * its own, after the driver is done with it. Kernels before 6.16 unmap such a
+ * page with a device that may be unbound by then; later ones unmap it here.
+ */
+static void dmabed_pool_teardown(struct dmabed_rx *rx)
+{
+	struct page_pool *pool = rx->pool;
+	struct dmabed_qstats *stats = rx->stats;
+
+	rx->pool = NULL;
+	stats->rx_pool_maps += pool->pages_state_hold_cnt;
+	stats->rx_pool_unmaps += atomic_read(&pool->pages_state_release_cnt);
+	page_pool_destroy(pool);
+}
+
+const struct dmabed_rx_ops dmabed_rx_pool_ops = {
+	.name		= "page_pool",
+	.recycle	= true,
+	.setup		= dmabed_pool_setup,
+	.refill		= dmabed_pool_refill,
+	.claim		= dmabed_pool_claim,
+	.put		= dmabed_pool_put,
+	.drain		= dmabed_pool_drain,
+	.teardown	= dmabed_pool_teardown,
+};
