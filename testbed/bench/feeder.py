@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""Feeds one of QEMU's own NICs: test frames as datagrams on a UNIX socket, as fast as they are taken.
+
+A datagram socket blocks its sender when the receiver's queue is full, so nothing is lost on the
+way and the NIC is never short of frames. (QEMU's stream backend queues without bound instead.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import socket
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig
+
+#: Frames made beforehand and sent over and over.
+_STOCK = 1024
+#: Sent between two looks at whether to stop.
+_BURST = 64
+_STALL_S = 0.1
+
+
+class Feeder:
+    """Sends frames of ``length`` bytes from the socket ``ours`` to ``theirs`` until stopped.
+
+    Use it as a context manager; both sockets are bound by QEMU and by it, in either order.
+    """
+
+    def __init__(self, ours: Path, theirs: Path, length: int, seed: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._stop: Event = context.Event()
+        self._process: BaseProcess = context.Process(
+            target=_feed, args=(ours, theirs, length, seed, self._stop), daemon=True
+        )
+
+    def __enter__(self) -> Feeder:
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._process.join(5)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _feed(ours: Path, theirs: Path, length: int, seed: int, stop: Event) -> None:
+    generator = Generator(GeneratorConfig(seed=seed, sizes=Fixed(length), flows=4))
+    frames = list(generator.receive(_STOCK, 0))
+    ours.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
+        out.bind(str(ours))
+        out.connect(str(theirs))
+        out.settimeout(_STALL_S)
+        position = 0
+        while not stop.is_set():
+            position = _burst(out, frames, position)
+    ours.unlink(missing_ok=True)
+
+
+def _burst(out: socket.socket, frames: list[bytes], position: int) -> int:
+    """Sends a few frames from ``position`` on; returns where to go on."""
+    for _ in range(_BURST):
+        try:
+            out.send(frames[position])
+        except TimeoutError:
+            return position
+        position = (position + 1) % len(frames)
+    return position

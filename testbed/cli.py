@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""The command line: ``dmabed run | bench | vm | serve | scenarios``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from emulator.errors import DmabedError
+from testbed.report.progress import RunProgress
+from testbed.report.table import print_report, report_console
+from testbed.report.writer import point_latest, run_folder, write_report
+from testbed.results import RunResult
+from testbed.run import ScenarioRun
+from testbed.scenario import Scenario, bundled_scenarios, load_scenario
+from testbed.serve import serve
+from testbed.shell import guest_shell
+from vm.artifacts import Artifacts, setup
+from vm.machine import IOMMUS
+
+OUT = Path("out")
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of ``dmabed``; returns the exit status (1: refused or failed, 3: violated)."""
+    chosen = _parser().parse_args(arguments)
+    action: Callable[[argparse.Namespace], int] = chosen.action
+    try:
+        return action(chosen)
+    except DmabedError as error:
+        sys.stderr.write(f"dmabed: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("dmabed: interrupted\n")
+        return _INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dmabed", description="A NIC in Python behind stock QEMU.")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    known = ", ".join(bundled_scenarios())
+    for name, default, action, what in (
+        ("run", "run", _run, "boot the VM, measure, print tables and verdict, write a report"),
+        ("bench", "bench", _bench, "compare with the socket's round trip and QEMU's own NICs"),
+    ):
+        one = actions.add_parser(name, help=what, description=what)
+        one.add_argument("scenario", nargs="?", default=default, help=f"a .toml file, or: {known}")
+        one.add_argument("--seed", type=int, help="of all that is random (default: the scenario's)")
+        one.add_argument("--out", type=Path, default=OUT, help="where the report's folder is made")
+        one.set_defaults(action=action)
+    shell = actions.add_parser("vm", help="a guest shell with the NIC up")
+    shell.add_argument("--iommu", choices=IOMMUS, default="intel-strict")
+    shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
+    shell.set_defaults(action=lambda chosen: asyncio.run(guest_shell(chosen.iommu, chosen.rx_mode)))
+    server = actions.add_parser("serve", help="serve a device of your own to QEMU")
+    server.add_argument("device", help="file.py:Class, a subclass of emulator.pci.device.PciDevice")
+    server.add_argument("--socket", type=Path, required=True, help="UNIX socket to listen at")
+    server.set_defaults(action=lambda chosen: serve(chosen.device, chosen.socket))
+    return parser
+
+
+def _scenario(chosen: argparse.Namespace) -> Scenario:
+    scenario = load_scenario(chosen.scenario)
+    seed = chosen.seed if chosen.seed is not None else os.environ.get("SEED")
+    if not seed:
+        return scenario
+    try:
+        return replace(scenario, seed=int(seed))
+    except ValueError:
+        raise DmabedError(f"SEED={seed}: must be a whole number") from None
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    scenario = _scenario(chosen)
+    artifacts = setup(print)
+    folder = run_folder(chosen.out)
+    print(f"seed {scenario.seed}; {artifacts.acceleration.describe()}")
+    with RunProgress(_steps(scenario)) as progress:
+        result = asyncio.run(ScenarioRun(scenario, artifacts, folder, progress).run())
+    return _finish(result, folder)
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    from testbed.bench.compare import BenchRun
+
+    scenario = _scenario(chosen)
+    artifacts: Artifacts = setup(print)
+    folder = run_folder(chosen.out, kind="bench")
+    bench = BenchRun(scenario, artifacts, folder)
+    with RunProgress(bench.steps) as progress:
+        result = asyncio.run(bench.run(progress))
+    return _finish(result, folder)
+
+
+def _steps(scenario: Scenario) -> int:
+    curve = scenario.curve
+    points = len(curve.latencies_us) * len(curve.strategies) if curve else 0
+    return (len(scenario.cases) if scenario.cases else 0) + points
+
+
+def _finish(result: RunResult, folder: Path) -> int:
+    report = write_report(result, folder)
+    point_latest(folder)
+    print_report(result, report_console())
+    print(f"\nreport: {report}")
+    return 3 if any(case.verdict == "violated" for case in result.cases) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""The device side of a run: NICs on their sockets, one ledger, and what can be done to them meanwhile.
+
+It lives in a process of its own (:mod:`testbed.device_process`), so that nothing else delays a
+reply the guest waits for. Its public methods are what the run calls from outside.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emulator.endpoint import Endpoint
+from emulator.iommu.latency import LatencyModel
+from emulator.ledger import Ledger, Policy
+from emulator.ledger.stale import Windows
+from emulator.loop import DeviceLoop
+from emulator.nic.config import NicConfig
+from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig, Range, Sizes
+from emulator.nic.wire.pcap import PcapWriter, Replay, Tap, read_pcap
+from emulator.nic.wire.base import Wire
+from emulator.nic_device import NicDevice
+from emulator.seat import DeviceSeat
+from testbed.cable import Cable
+from testbed.errors import LaboratoryError
+
+
+@dataclass(frozen=True, slots=True)
+class NicSpec:
+    """One NIC to serve: its name in the ledger, its socket, and what it is built with."""
+
+    name: str
+    socket: Path
+    config: NicConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Frames towards the guest: ``low`` to ``high`` bytes without FCS, see ``GeneratorConfig``."""
+
+    low: int = 60
+    high: int = 60
+    count: int | None = None
+    rate_pps: int | None = None
+    flows: int = 1
+    seed: int = 1
+
+    def generator(self) -> Generator:
+        """A generator that sends this."""
+        sizes: Sizes = Fixed(self.low) if self.low == self.high else Range(self.low, self.high)
+        config = GeneratorConfig(
+            seed=self.seed, sizes=sizes, rate_pps=self.rate_pps, flows=self.flows, count=self.count
+        )
+        return Generator(config)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What the guest sent: test frames, those damaged, those out of order, other frames."""
+
+    frames: int
+    corrupt: int
+    misordered: int
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """Mappings of a device and what is stale of them; times in ns.
+
+    live: now, without the platform's own. at_release: when the driver said it had given all back
+    (None: it has not). longest_ns, windows, open: stale windows since the case began.
+    """
+
+    live: int
+    at_release: int | None
+    longest_ns: int
+    windows: int
+    open: int
+    posted: int
+
+
+@dataclass(slots=True)
+class _Bench:
+    """A NIC and what is plugged in."""
+
+    device: NicDevice
+    seat: DeviceSeat
+    cable: Cable
+    generator: Generator | None = None
+    replay: Replay | None = None
+    capture: PcapWriter | None = None
+    violations_before: int = 0
+    closers: list[Any] = field(default_factory=list)
+
+
+class Laboratory:
+    """Serves ``specs`` and judges them by ``policy``."""
+
+    def __init__(self, specs: list[NicSpec], policy: Policy) -> None:
+        self.ledger = Ledger(time.monotonic_ns, policy)
+        self._benches = {spec.name: self._bench(spec) for spec in specs}
+        self.loop = DeviceLoop([bench.seat for bench in self._benches.values()])
+
+    def _bench(self, spec: NicSpec) -> _Bench:
+        cable = Cable()
+        device = NicDevice(spec.config, cable)
+        endpoint = Endpoint(device, spec.name, self.ledger, LatencyModel())
+        device.link(True, time.monotonic_ns())
+        return _Bench(device, DeviceSeat(endpoint, spec.socket), cable)
+
+    def close(self) -> None:
+        """Ends all sessions and closes all files."""
+        for name, bench in self._benches.items():
+            self.unplug(name)
+            bench.seat.close()
+
+    # ------------------------------------------------------------------ the cable
+    def send(self, name: str, traffic: Traffic) -> None:
+        """Plugs in a generator; it also checks the test frames that the guest sends."""
+        bench = self._benches[name]
+        bench.generator = traffic.generator()
+        self._plug(bench, bench.generator)
+
+    def replay(self, name: str, source: Path, capture: Path | None = None) -> None:
+        """Plugs in the frames of a pcap file; ``capture``: all frames seen go to that file."""
+        bench = self._benches[name]
+        bench.replay = Replay(read_pcap(source))
+        wire: Wire = bench.replay
+        if capture is not None:
+            file = capture.open("wb")
+            bench.closers.append(file.close)
+            bench.capture = PcapWriter(file.write)
+            wire = Tap(wire, bench.capture)
+        self._plug(bench, wire)
+
+    def unplug(self, name: str) -> None:
+        """Takes away what :meth:`send` or :meth:`replay` plugged in; closes the capture."""
+        bench = self._benches[name]
+        bench.cable.plug(None)
+        if bench.capture is not None:
+            bench.capture.flush()
+        for close in bench.closers:
+            close()
+        bench.generator = bench.replay = bench.capture = None
+        bench.closers.clear()
+
+    def sent(self, name: str) -> tuple[int, bool]:
+        """Frames that the plugged-in source has sent, and whether it is done."""
+        bench = self._benches[name]
+        if bench.generator is not None:
+            return bench.generator.total_sent, bench.generator.done
+        if bench.replay is not None:
+            return bench.replay.position, bench.replay.done
+        raise LaboratoryError(f"{name}: nothing is plugged in; call send or replay first")
+
+    def received(self, name: str) -> Received:
+        """What the guest sent since :meth:`send`."""
+        generator = self._benches[name].generator
+        if generator is None:
+            raise LaboratoryError(f"{name}: no generator is plugged in; call send first")
+        seen = generator.checker
+        return Received(seen.frames, seen.corrupt, seen.misordered, seen.others)
+
+    def link(self, name: str, up: bool) -> None:
+        """Plugs the cable in or pulls it out."""
+        bench = self._benches[name]
+        bench.device.link(up, time.monotonic_ns())
+        bench.seat.wake()
+
+    def _plug(self, bench: _Bench, wire: Wire) -> None:
+        bench.cable.plug(wire)
+        bench.seat.wake()
+
+    # ------------------------------------------------------------------ the IOMMU
+    def latency(self, name: str, model: LatencyModel) -> None:
+        """How long maps and unmaps take from now on."""
+        self._benches[name].seat.endpoint.latency = model
+
+    # ------------------------------------------------------------------ the ledger
+    def begin_case(self, name: str) -> None:
+        """Stale windows and violations are counted from here."""
+        bench = self._benches[name]
+        bench.violations_before = sum(self.ledger.log.counts.values())
+        self.ledger.devices[name].stale.windows = Windows()
+        self.ledger.devices[name].live_at_released = None
+
+    def violations(self, name: str) -> list[str]:
+        """Sentences of the violations since :meth:`begin_case` that were kept."""
+        return [str(v) for v in self.ledger.log.kept[self._benches[name].violations_before :]]
+
+    def window_begin(self, name: str) -> None:
+        """Counts maps, unmaps and packets from here."""
+        self.ledger.window_begin(time.monotonic_ns(), "case", name)
+
+    def window_end(self, name: str) -> dict[str, Any]:
+        """The counts since :meth:`window_begin`: ``Amortisation.to_json``."""
+        return self.ledger.window_end(time.monotonic_ns(), "case", name).to_json()
+
+    def exposed(self, name: str) -> Exposed:
+        """What the device can reach now, and could reach for too long."""
+        device = self.ledger.devices[name]
+        open_since = device.stale.open_since.values()
+        ages = [time.monotonic_ns() - since for since in open_since]
+        windows = device.stale.windows
+        live = [m for m in device.live.mappings() if m.generation not in device.state.baseline]
+        return Exposed(
+            live=len(live),
+            at_release=device.live_at_released,
+            longest_ns=max([windows.longest_ns, *ages]),
+            windows=windows.count + len(ages),
+            open=len(ages),
+            posted=sum(pages.total() for pages in device.state.posted.values()),
+        )
+
+    def totals(self, name: str) -> dict[str, Any]:
+        """Counts since the device was served."""
+        return self.ledger.devices[name].totals.to_json()
+
+    def verdict(self) -> dict[str, Any]:
+        """See ``Verdict.to_json``."""
+        return self.ledger.verdict().to_json()
+
+    def save_events(self, path: Path) -> None:
+        """Writes the ledger's timeline to ``path`` (.npz, or .csv)."""
+        data = self.ledger.to_csv() if path.suffix == ".csv" else self.ledger.to_npz()
+        path.write_bytes(data)
+
+    def device_errors(self, name: str) -> int:
+        """Exceptions out of the device model: a bug of ours each."""
+        return self._benches[name].seat.endpoint.device_errors

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""One guest with one of our NICs: the driver loaded in a mode, traffic sent, figures read.
+
+The device side is :class:`testbed.laboratory.Laboratory` in its own process, the guest side the
+agent of :mod:`vm.guest`; this is where the two meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.iommu.latency import LatencyModel
+from emulator.ledger import Policy
+from emulator.nic.config import NicConfig
+from testbed.device_process import DeviceProcess
+from testbed.errors import RigError
+from testbed.laboratory import Exposed, NicSpec, Traffic
+from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
+from vm.artifacts import Artifacts
+from vm.errors import CommandFailed
+from vm.guest import Guest
+from vm.machine import GuestConfig, VfioUserDevice
+
+DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
+#: Quiet and quick: no packets of the guest's own accord, no mitigations of processors it has not.
+KERNEL_ARGS = ("ipv6.disable=1", "mitigations=off")
+MAC = bytes.fromhex("02dbed00000a")
+#: The guest's address; the peer on the cable is ``emulator.nic.wire.peer.PEER_IP``.
+GUEST_ADDRESS = "192.0.2.2/24"
+
+_POLL_S = 0.005
+_CARRIER_S = 10.0
+#: After the last packet: the driver's last refill, and under a lazy IOMMU the flush queue's
+#: timer (10 ms, drivers/iommu/dma-iommu.c), with room for a guest under emulation.
+_SETTLE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class MapTimes:
+    """What one map and one unmap took in the guest's own clock, ns: means and medians."""
+
+    map_ns: float
+    unmap_ns: float
+    map_p50_ns: float
+    unmap_p50_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What the guest's sink counted: its own clock, its own checks."""
+
+    packets: int
+    seconds: float
+    errors: int
+    short: int
+
+    @property
+    def packets_per_second(self) -> float:
+        """From the first packet to the last."""
+        return (self.packets - 1) / self.seconds if self.packets > 1 and self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """One steady window: the guest's reception and the device's counts (``Amortisation``)."""
+
+    reception: Reception
+    counts: dict[str, Any]
+
+
+class Rig:
+    """A booted guest with the device ``nic``, its driver not loaded yet; made by :func:`open_rig`."""
+
+    def __init__(self, guest: Guest, devices: DeviceProcess, modules: dict[str, Path]) -> None:
+        self.guest, self.devices = guest, devices
+        self._modules = modules
+        self.interface = ""
+
+    # ------------------------------------------------------------------ the driver
+    async def load(self, strategy: Strategy, nic: NicPlan | None = None) -> None:
+        """Loads driver and sink and brings the interface up; returns when it has a carrier."""
+        await self.guest.insmod(self._modules["dmabed_nic"], f"rx_mode={strategy}")
+        self.interface = await self._find_interface()
+        if nic is not None:
+            await self._size_rings(nic)
+        await self.guest.run(f"ip link set {self.interface} up")
+        await self.await_carrier(self.interface)
+
+    async def unload(self) -> None:
+        """Interface down, driver gone: the guest has given everything back."""
+        await self.guest.run(f"ip link set {self.interface} down")
+        await self.guest.rmmod("dmabed_nic")
+
+    async def load_sink(self, verify: bool) -> None:
+        """The module that counts, and with ``verify`` checks, every test frame that arrives."""
+        await self.guest.insmod(self._modules["dmabed_sink"], f"verify={int(verify)}")
+
+    async def _find_interface(self) -> str:
+        found = await self.guest.run("ls /sys/bus/pci/drivers/dmabed_nic/*/net")
+        names = [word for word in found.stdout.split() if not word.endswith(":")]
+        if not names:
+            raise RigError("the driver is loaded but no interface appeared; see the console log")
+        return names[0]
+
+    async def _size_rings(self, nic: NicPlan) -> None:
+        ring = f"/sys/class/net/{self.interface}"
+        if (await self.guest.run(f"test -d {ring}", check=False)).status:
+            raise RigError(f"{self.interface} vanished")
+        await self.guest.run(
+            f"dmabed-ethtool rings {self.interface} {nic.rx_ring} {nic.tx_ring}"
+        )
+
+    async def await_carrier(self, interface: str) -> None:
+        """Returns when the link of ``interface`` is up."""
+        path = f"/sys/class/net/{interface}/carrier"
+        await self._until(f'[ "$(cat {path})" = 1 ]', _CARRIER_S, "the link to come up")
+
+    async def _until(self, condition: str, timeout_s: float, what: str) -> None:
+        """Waits in the guest until a shell condition holds."""
+        tries = int(timeout_s / 0.02)
+        loop = f"i=0; until {condition}; do i=$((i+1)); [ $i -lt {tries} ] || exit 1; sleep 0.02; done"
+        try:
+            await self.guest.run(loop, timeout_s=timeout_s * 4)
+        except CommandFailed as error:
+            raise RigError(f"waited {timeout_s} s in vain for {what}") from error
+
+    # ------------------------------------------------------------------ measurements
+    async def map_times(self, pairs: int) -> MapTimes:
+        """Times ``pairs`` maps and unmaps of one page for the device, in the guest."""
+        bench = "/sys/kernel/debug/dmabed/*/map_bench"
+        said = await self.guest.run(f"for f in {bench}; do echo {pairs} > $f; cat $f; done")
+        values = _pairs(said.stdout)
+        names = ("map_ns_avg", "unmap_ns_avg", "map_ns_p50", "unmap_ns_p50")
+        return MapTimes(*(float(values[name]) for name in names))
+
+    async def read_time(self, reads: int) -> float:
+        """Median ns of ``reads`` register reads, as the guest feels them."""
+        bench = "/sys/kernel/debug/dmabed/*/read_bench"
+        said = await self.guest.run(f"for f in {bench}; do echo {reads} > $f; cat $f; done")
+        return float(_pairs(said.stdout)["read_ns_p50"])
+
+    async def latency(self, model: LatencyModel) -> None:
+        """How long the IOMMU takes from now on."""
+        self.devices.call("latency", "nic", model)
+
+    async def receive(self, traffic: Traffic, timeout_s: float = 60.0) -> Steady:
+        """Sends ``traffic`` (with a count) to the guest and waits until it has taken all of it.
+
+        The device's counts run from quiet to quiet, so that they are exact.
+        """
+        await self.guest.run("echo reset > /proc/dmabed_sink")
+        self.devices.call("window_begin", "nic")
+        self.devices.call("send", "nic", traffic)
+        await self._all_sent(timeout_s)
+        await asyncio.sleep(_SETTLE_S)
+        reception = await self.reception()
+        counts = self.devices.call("window_end", "nic")
+        self.devices.call("unplug", "nic")
+        return Steady(reception, counts)
+
+    async def receive_for(self, seconds: float, warmup: float, traffic: Callable[[int], Traffic]) -> Steady:
+        """As :meth:`receive`, for about ``seconds``; the rate is found by warming up first."""
+        trial = await self.receive(traffic(2000))
+        rate = trial.reception.packets_per_second
+        count = max(int(rate * warmup), 1)
+        if count > 2000:
+            trial = await self.receive(traffic(count))
+            rate = trial.reception.packets_per_second
+        return await self.receive(traffic(max(int(rate * seconds), 500)), timeout_s=60 + 4 * seconds)
+
+    async def reception(self) -> Reception:
+        """What the sink has counted since its last reset."""
+        said = (await self.guest.run("cat /proc/dmabed_sink")).stdout
+        values = _pairs(said.partition(f"device {self.interface}\n")[2].partition("device ")[0])
+        errors = ("bad_magic", "bad_payload", "late_start", "gaps", "reordered", "duplicates")
+        return Reception(
+            packets=int(values.get("packets", 0)),
+            seconds=(int(values.get("last_ns", 0)) - int(values.get("first_ns", 0))) / 1e9,
+            errors=sum(int(values.get(name, 0)) for name in errors),
+            short=int(values.get("small", 0)),
+        )
+
+    async def _all_sent(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self.devices.call("sent", "nic")[1]:
+            if time.monotonic() > deadline:
+                sent = self.devices.call("sent", "nic")[0]
+                raise RigError(f"the guest took only {sent} frames in {timeout_s} s")
+            await asyncio.sleep(_POLL_S)
+
+    async def exposed(self, wait_s: float = 0.0) -> Exposed:
+        """What the device can still reach; waits up to ``wait_s`` for stale mappings to go."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            seen: Exposed = self.devices.call("exposed", "nic")
+            if not seen.open or time.monotonic() > deadline:
+                return seen
+            await asyncio.sleep(_POLL_S)
+
+
+@contextlib.asynccontextmanager
+async def open_rig(
+    artifacts: Artifacts, iommu: Iommu, folder: Path, vm: VmPlan, nic: NicPlan
+) -> AsyncIterator[Rig]:
+    """Boots a guest behind ``iommu`` with one NIC; logs and sockets go to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
+    socket = folder / "nic.sock"
+    spec = NicSpec("nic", socket, NicConfig(mac=MAC, queues=nic.queues))
+    config = GuestConfig(
+        iommu=iommu,
+        memory_mib=vm.memory_mib,
+        cpus=vm.cpus,
+        devices=[VfioUserDevice(str(socket))],
+        kernel_args=KERNEL_ARGS,
+    )
+    policy = Policy(lazy=iommu == "virtio-lazy")
+    with DeviceProcess([spec], policy, folder / "devices.log") as devices:
+        async with Guest(artifacts, config, log=folder / "console.log") as guest:
+            yield Rig(guest, devices, modules)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """``key value key value ...``, over any number of lines."""
+    words = text.split()
+    return dict(zip(words[::2], words[1::2], strict=False))

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""``dmabed serve``: a device of your own on a socket, with the ledger watching."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from pathlib import Path
+
+from emulator.endpoint import Endpoint
+from emulator.iommu.latency import LatencyModel
+from emulator.ledger import Ledger
+from emulator.loader import load_device
+from emulator.loop import DeviceLoop
+from emulator.seat import DeviceSeat
+
+
+def serve(device: str, socket: Path) -> int:
+    """Serves ``file.py:Class`` at ``socket`` until interrupted; then prints the verdict.
+
+    Raises:
+        DmabedError: the device cannot be loaded, or the socket cannot be listened at.
+    """
+    ledger = Ledger(time.monotonic_ns)
+    endpoint = Endpoint(load_device(device), Path(device).stem, ledger, LatencyModel())
+    seat = DeviceSeat(endpoint, socket)
+    properties = {
+        "driver": "vfio-user-pci",
+        "socket": {"type": "unix", "path": str(socket.absolute())},
+    }
+    print(f"serving {device}; give QEMU: -device '{json.dumps(properties)}'", flush=True)
+    loop = DeviceLoop([seat])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: loop.stop())
+    with contextlib.closing(seat):
+        loop.run()
+    print("\n".join(ledger.verdict().summary))
+    return 0 if ledger.verdict().ok else 3
