@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The loop that keeps devices alive: their sockets, their timers and one channel for whoever is in charge.
+"""The loop that keeps devices alive: their sockets, their timers, one channel for control.
 
 A guest waits for our reply to every map, unmap and register read, so what counts is how soon this
-loop looks at the socket. While there is traffic it does not sleep: it polls, and gives the processor
-away between two looks. Only after a while without work does it wait in the kernel.
+loop looks at the socket. While there is traffic it does not sleep: it polls, and gives the
+processor away between two looks. Only after a while without work does it wait in the kernel.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _has_libc_archive() -> bool:
     asked = subprocess.run(
         ["gcc", "-print-file-name=libc.a"], capture_output=True, text=True, check=False
     )
-    return os.path.isabs(asked.stdout.strip())
+    return Path(asked.stdout.strip()).is_absolute()
 
 
 def _has_ensurepip() -> bool:
@@ -134,7 +134,9 @@ def make_environment() -> None:
 
 def fetch_virtual_machine() -> None:
     """QEMU, kernel, headers and busybox, into the cache folder."""
-    done = subprocess.run([str(VENV / "bin" / "python"), "-m", "vm", "setup"], cwd=ROOT, check=False)
+    done = subprocess.run(
+        [str(VENV / "bin" / "python"), "-m", "vm", "setup"], cwd=ROOT, check=False
+    )
     if done.returncode != 0:
         sys.exit(done.returncode)
 

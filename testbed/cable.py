@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The cable of a NIC under test: a peer that always answers, and whatever is plugged in beside it."""
+"""The cable of a NIC under test: a peer that always answers, and what is plugged in beside."""
 
 from __future__ import annotations
 

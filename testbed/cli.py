@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dmabed", description="A NIC in Python behind stock QEMU.")
+    parser = argparse.ArgumentParser(
+        prog="dmabed", description="A NIC in Python behind stock QEMU."
+    )
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     known = ", ".join(bundled_scenarios())
     for name, default, action, what in (

@@ -54,7 +54,7 @@ class DeviceProcess:
         assert pid is not None
         return pid
 
-    def call(self, method: str, *arguments: object) -> Any:
+    def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
         """Calls ``Laboratory.method(*arguments)`` over there and returns what it returns."""
         try:
             self._pipe.send((method, arguments))
@@ -78,10 +78,12 @@ class DeviceProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _answer(self, method: str, timeout_s: float) -> Any:
+    def _answer(self, method: str, timeout_s: float) -> Any:  # noqa: ANN401
         try:
             if not self._pipe.poll(timeout_s):
-                raise LaboratoryError(f"the device process did not answer {method} in {timeout_s} s")
+                raise LaboratoryError(
+                    f"the device process did not answer {method} in {timeout_s} s"
+                )
             outcome, value = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise LaboratoryError(self._obituary(method)) from error

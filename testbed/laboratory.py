@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The device side of a run: NICs on their sockets, one ledger, and what can be done to them meanwhile.
+"""The device side of a run: NICs on their sockets, one ledger, and what can be done to them.
 
 It lives in a process of its own (:mod:`testbed.device_process`), so that nothing else delays a
 reply the guest waits for. Its public methods are what the run calls from outside.
@@ -18,9 +18,9 @@ from emulator.ledger import Ledger, Policy
 from emulator.ledger.stale import Windows
 from emulator.loop import DeviceLoop
 from emulator.nic.config import NicConfig
+from emulator.nic.wire.base import Wire
 from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig, Range, Sizes
 from emulator.nic.wire.pcap import PcapWriter, Replay, Tap, read_pcap
-from emulator.nic.wire.base import Wire
 from emulator.nic_device import NicDevice
 from emulator.seat import DeviceSeat
 from testbed.cable import Cable

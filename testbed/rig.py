@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,18 +75,18 @@ class Steady:
 
 
 class Rig:
-    """A booted guest with the device ``nic``, its driver not loaded yet; made by :func:`open_rig`."""
+    """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
 
     def __init__(self, guest: Guest, devices: DeviceProcess, modules: dict[str, Path]) -> None:
         self.guest, self.devices = guest, devices
-        self._modules = modules
+        self.modules = modules
         self.interface = ""
 
     # ------------------------------------------------------------------ the driver
     async def load(self, strategy: Strategy, nic: NicPlan | None = None) -> None:
         """Loads driver and sink and brings the interface up; returns when it has a carrier."""
-        await self.guest.insmod(self._modules["dmabed_nic"], f"rx_mode={strategy}")
-        self.interface = await self._find_interface()
+        await self.guest.insmod(self.modules["dmabed_nic"], f"rx_mode={strategy}")
+        self.interface = (await self.interfaces())[0]
         if nic is not None:
             await self._size_rings(nic)
         await self.guest.run(f"ip link set {self.interface} up")
@@ -99,22 +99,22 @@ class Rig:
 
     async def load_sink(self, verify: bool) -> None:
         """The module that counts, and with ``verify`` checks, every test frame that arrives."""
-        await self.guest.insmod(self._modules["dmabed_sink"], f"verify={int(verify)}")
+        await self.guest.insmod(self.modules["dmabed_sink"], f"verify={int(verify)}")
 
-    async def _find_interface(self) -> str:
-        found = await self.guest.run("ls /sys/bus/pci/drivers/dmabed_nic/*/net")
-        names = [word for word in found.stdout.split() if not word.endswith(":")]
-        if not names:
+    async def interfaces(self) -> list[str]:
+        """Names of the interfaces that belong to our driver.
+
+        Raises:
+            RigError: there is none.
+        """
+        found = await self.guest.run("ls -d /sys/bus/pci/drivers/dmabed_nic/*/net/*", check=False)
+        if not found.stdout:
             raise RigError("the driver is loaded but no interface appeared; see the console log")
-        return names[0]
+        return [Path(path).name for path in found.stdout.split()]
 
     async def _size_rings(self, nic: NicPlan) -> None:
-        ring = f"/sys/class/net/{self.interface}"
-        if (await self.guest.run(f"test -d {ring}", check=False)).status:
-            raise RigError(f"{self.interface} vanished")
-        await self.guest.run(
-            f"dmabed-ethtool rings {self.interface} {nic.rx_ring} {nic.tx_ring}"
-        )
+        for interface in await self.interfaces():
+            await self.guest.run(f"ethtool -G {interface} rx {nic.rx_ring} tx {nic.tx_ring}")
 
     async def await_carrier(self, interface: str) -> None:
         """Returns when the link of ``interface`` is up."""
@@ -124,7 +124,9 @@ class Rig:
     async def _until(self, condition: str, timeout_s: float, what: str) -> None:
         """Waits in the guest until a shell condition holds."""
         tries = int(timeout_s / 0.02)
-        loop = f"i=0; until {condition}; do i=$((i+1)); [ $i -lt {tries} ] || exit 1; sleep 0.02; done"
+        loop = (
+            f"i=0; until {condition}; do i=$((i+1)); [ $i -lt {tries} ] || exit 1; sleep 0.02; done"
+        )
         try:
             await self.guest.run(loop, timeout_s=timeout_s * 4)
         except CommandFailed as error:
@@ -157,14 +159,16 @@ class Rig:
         await self.guest.run("echo reset > /proc/dmabed_sink")
         self.devices.call("window_begin", "nic")
         self.devices.call("send", "nic", traffic)
-        await self._all_sent(timeout_s)
+        await self.all_sent(timeout_s)
         await asyncio.sleep(_SETTLE_S)
         reception = await self.reception()
         counts = self.devices.call("window_end", "nic")
         self.devices.call("unplug", "nic")
         return Steady(reception, counts)
 
-    async def receive_for(self, seconds: float, warmup: float, traffic: Callable[[int], Traffic]) -> Steady:
+    async def receive_for(
+        self, seconds: float, warmup: float, traffic: Callable[[int], Traffic]
+    ) -> Steady:
         """As :meth:`receive`, for about ``seconds``; the rate is found by warming up first."""
         trial = await self.receive(traffic(2000))
         rate = trial.reception.packets_per_second
@@ -172,7 +176,9 @@ class Rig:
         if count > 2000:
             trial = await self.receive(traffic(count))
             rate = trial.reception.packets_per_second
-        return await self.receive(traffic(max(int(rate * seconds), 500)), timeout_s=60 + 4 * seconds)
+        return await self.receive(
+            traffic(max(int(rate * seconds), 500)), timeout_s=60 + 4 * seconds
+        )
 
     async def reception(self) -> Reception:
         """What the sink has counted since its last reset."""
@@ -186,11 +192,16 @@ class Rig:
             short=int(values.get("small", 0)),
         )
 
-    async def _all_sent(self, timeout_s: float) -> None:
+    async def all_sent(self, timeout_s: float, name: str = "nic") -> None:
+        """Returns when all frames plugged in at ``name`` are on their way into guest memory.
+
+        Raises:
+            RigError: the guest does not take them.
+        """
         deadline = time.monotonic() + timeout_s
-        while not self.devices.call("sent", "nic")[1]:
+        while not self.devices.call("sent", name)[1]:
             if time.monotonic() > deadline:
-                sent = self.devices.call("sent", "nic")[0]
+                sent = self.devices.call("sent", name)[0]
                 raise RigError(f"the guest took only {sent} frames in {timeout_s} s")
             await asyncio.sleep(_POLL_S)
 
@@ -206,24 +217,35 @@ class Rig:
 
 @contextlib.asynccontextmanager
 async def open_rig(
-    artifacts: Artifacts, iommu: Iommu, folder: Path, vm: VmPlan, nic: NicPlan
+    artifacts: Artifacts,
+    iommu: Iommu,
+    folder: Path,
+    vm: VmPlan,
+    nic: NicPlan,
+    nics: Sequence[str] = ("nic",),
 ) -> AsyncIterator[Rig]:
-    """Boots a guest behind ``iommu`` with one NIC; logs and sockets go to ``folder``."""
+    """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
-    socket = folder / "nic.sock"
-    spec = NicSpec("nic", socket, NicConfig(mac=MAC, queues=nic.queues))
+    specs = [
+        NicSpec(name, folder / f"{name}.sock", NicConfig(mac=_mac(index), queues=nic.queues))
+        for index, name in enumerate(nics)
+    ]
     config = GuestConfig(
         iommu=iommu,
         memory_mib=vm.memory_mib,
         cpus=vm.cpus,
-        devices=[VfioUserDevice(str(socket))],
+        devices=[VfioUserDevice(str(spec.socket)) for spec in specs],
         kernel_args=KERNEL_ARGS,
     )
     policy = Policy(lazy=iommu == "virtio-lazy")
-    with DeviceProcess([spec], policy, folder / "devices.log") as devices:
+    with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
             yield Rig(guest, devices, modules)
+
+
+def _mac(index: int) -> bytes:
+    return MAC[:5] + bytes([MAC[5] + index])
 
 
 def _pairs(text: str) -> dict[str, str]:

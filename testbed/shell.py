@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``dmabed vm``: a guest shell with the NIC up, a peer to ping, and the ledger's verdict at the end."""
+"""``dmabed vm``: a guest shell with the NIC up, a peer to ping, a verdict at the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ exit or Ctrl-] ends the guest.
 
 
 async def guest_shell(iommu: Iommu, strategy: Strategy) -> int:
-    """Boots, loads the driver, sets the address, hands the terminal over; returns the exit status."""
+    """Boots, brings the NIC up and hands the terminal over; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="dmabed-vm-") as folder:
         async with open_rig(setup(print), iommu, Path(folder), VmPlan(), NicPlan()) as rig:
             await rig.load(strategy)

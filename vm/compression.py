@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
 import zstandard
 
@@ -24,21 +25,26 @@ MAGICS: dict[bytes, str] = {
 }
 
 
-def _zstd(data: bytes) -> bytes:
-    # Kernel streams do not state their size and may be followed by other sections.
-    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+class _Decompressor(Protocol):
+    """What the libraries' stream objects have in common; all stop at the end of the stream."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
-def _gzip(data: bytes) -> bytes:
-    return zlib.decompressobj(wbits=31).decompress(data)
+def _by_library(make: Callable[[], _Decompressor]) -> Callable[[bytes], bytes]:
+    """Kernel streams do not always state their size and may be followed by other bytes."""
 
+    def unpack(data: bytes) -> bytes:
+        stream = make()
+        unpacked = stream.decompress(data)
+        if not stream.eof:
+            raise EOFError("it ends too early")
+        return unpacked
 
-def _lzma(data: bytes) -> bytes:
-    return lzma.LZMADecompressor().decompress(data)
-
-
-def _bzip2(data: bytes) -> bytes:
-    return bz2.BZ2Decompressor().decompress(data)
+    return unpack
 
 
 def _by_tool(tool: str) -> Callable[[bytes], bytes]:
@@ -56,11 +62,11 @@ def _by_tool(tool: str) -> Callable[[bytes], bytes]:
 
 
 _UNPACKERS: dict[str, Callable[[bytes], bytes]] = {
-    "zstd": _zstd,
-    "gzip": _gzip,
-    "xz": _lzma,
-    "lzma": _lzma,
-    "bzip2": _bzip2,
+    "zstd": _by_library(lambda: zstandard.ZstdDecompressor().decompressobj()),
+    "gzip": _by_library(lambda: zlib.decompressobj(wbits=31)),
+    "xz": _by_library(lzma.LZMADecompressor),
+    "lzma": _by_library(lzma.LZMADecompressor),
+    "bzip2": _by_library(bz2.BZ2Decompressor),
     "lz4": _by_tool("lz4"),
     "lzop": _by_tool("lzop"),
 }

@@ -289,7 +289,7 @@ static_assert(sizeof(struct dmabed_completion) == 16);
 #define DMABED_COMPLETION_STATUS_EOP		BIT(1)
 /* first buffer of the frame */
 #define DMABED_COMPLETION_STATUS_SOP		BIT(2)
-/* the frame is not to be used */
+/* the frame is not to be used: a DMA for it was refused; set in all its buffers */
 #define DMABED_COMPLETION_STATUS_ERROR		BIT(3)
 
 #endif /* DMABED_HW_H */

@@ -147,6 +147,7 @@ void dmabed_netdev_init(struct dmabed_priv *priv)
 	netdev->netdev_ops = &dmabed_netdev_ops;
 	netdev->ethtool_ops = &dmabed_ethtool_ops;
 	netdev->watchdog_timeo = 5 * HZ;
+	netdev->priv_flags |= IFF_LIVE_ADDR_CHANGE;
 	netdev->min_mtu = ETH_MIN_MTU;
 	netdev->max_mtu = min_t(u32, DMABED_MAX_MTU,
 				priv->frame_cap - VLAN_ETH_HLEN);

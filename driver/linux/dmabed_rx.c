@@ -59,7 +59,7 @@ int dmabed_rx_setup(struct dmabed_rx *rx)
 {
 	int err;
 
-	rx->batch = min((rx->ring.mask + 1) / 8, DMABED_DOORBELL_MAX);
+	rx->batch = min((rx->ring.mask + 1) / 4, DMABED_DOORBELL_MAX);
 	dmabed_rx_prepare_descriptors(rx);
 	err = rx->ops->setup(rx);
 	if (err)

@@ -140,6 +140,9 @@ class InProcessHost:
         """An interrupt waits, or the device has work."""
         return bool(self._pending) or self._due_ns is not None
 
+    def _beyond_horizon(self, time_ns: int) -> bool:
+        return self.horizon_ns is not None and time_ns > self.horizon_ns
+
     def _step(self) -> None:
         machine = self._machine
         machine.now_ns = max(machine.now_ns + STEP_NS, self._due_ns or 0)
@@ -208,9 +211,10 @@ class InProcessHost:
 
     async def wait_interrupt(self) -> int | None:
         """Steps the device until it interrupts or has nothing more to do."""
+        if self._beyond_horizon(self.now_ns):
+            return None
         while not self._pending:
-            due_ns = self._due_ns
-            if due_ns is None or (self.horizon_ns is not None and due_ns > self.horizon_ns):
+            if self._due_ns is None or self._beyond_horizon(max(self._due_ns, self.now_ns)):
                 return None
             self._step()
         vector = min(self._pending)

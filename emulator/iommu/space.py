@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from operator import itemgetter
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,61 +32,26 @@ from emulator.iommu.mapping import (
     DENY_WRITE,
     IOVA_END,
     MEMORY_MAX,
-    MEMORY_SHIFT,
-    OFFSET_MASK,
     PAGE_MASK,
     PAGE_SHIFT,
     PAGE_SIZE,
-    UNMAPPED,
     Mapping,
     Memory,
     target_of,
 )
+from emulator.iommu.tables import Extents, PageWords, Piece, Translation, all_true
+
+__all__ = ["SMALL_MAX", "AddressSpace", "Piece", "Translation"]
 
 SMALL_MAX = 2 << 20
 CHUNK_SHIFT = 9
+
 
 # Operands as arrays: numpy takes half as long as with a Python int to convert.
 _SHIFT = np.array(PAGE_SHIFT, np.uint64)
 _INNER, _OUTER = np.array(PAGE_MASK), np.array(~PAGE_MASK)
 _ONE = np.array(1)
 _DENY_READ, _DENY_WRITE = np.array(DENY_READ), np.array(DENY_WRITE)
-
-
-class Translation(NamedTuple):
-    """Where ``n`` accesses land.
-
-    targets: int64[n], packed as in :mod:`emulator.iommu.mapping`, meaningless where not ``ok``.
-    ok: bool[n], the access lies within one mapping that allows it; not to be written to.
-    all_ok: whether all of ``ok`` is True.
-    """
-
-    targets: NDArray[np.int64]
-    ok: NDArray[np.bool_]
-    all_ok: bool
-
-    @property
-    def memory(self) -> NDArray[np.int64]:
-        """int64[n]: index of the memory, ``REMOTE`` (-1) where only messages reach it."""
-        return (self.targets >> MEMORY_SHIFT) - 1
-
-    @property
-    def offsets(self) -> NDArray[np.int64]:
-        """int64[n]: offset of the first byte in that memory."""
-        return self.targets & OFFSET_MASK
-
-
-class Piece(NamedTuple):
-    """A part of an access within one mapping."""
-
-    iova: int
-    length: int
-    mapping: Mapping
-
-    @property
-    def offset(self) -> int:
-        """Offset of the first byte in the mapping's memory."""
-        return self.mapping.offset + self.iova - self.mapping.iova
 
 
 class AddressSpace:
@@ -105,12 +68,12 @@ class AddressSpace:
         self.memories: dict[int, Memory] = {}
         self._generation = 0
         self._count = 0
-        self._words = _PageWords()
+        self._words = PageWords()
         self._owners: dict[int, Mapping] = {}
         self._chunks: dict[int, set[int]] = {}
         self._chunk_keys: list[int] = []
         self._big: list[Mapping] = []
-        self._extents: _Extents | None = None
+        self._extents: Extents | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -340,7 +303,7 @@ class AddressSpace:
         reach &= _OUTER
         bad = (words & (_DENY_WRITE if write else _DENY_READ)) | reach
         if not np.count_nonzero(bad):
-            return Translation(targets, _all_true(len(bad)), True)
+            return Translation(targets, all_true(len(bad)), True)
         ok = bad == 0
         self._translate_rows(np.flatnonzero(reach), iovas, lengths, write, targets, ok)
         return Translation(targets, ok, bool(ok.all()))
@@ -365,7 +328,7 @@ class AddressSpace:
         self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool
     ) -> Translation:
         if self._extents is None:
-            self._extents = _Extents(self._big)
+            self._extents = Extents(self._big)
         found = self._extents.translate(iovas, lengths, write)
         if found.all_ok or not self._words:
             return found
@@ -374,51 +337,6 @@ class AddressSpace:
         found.targets[rest] = small.targets
         found.ok[rest] = small.ok
         return Translation(found.targets, found.ok, small.all_ok)
-
-
-class _PageWords(dict[int, int]):
-    """Page number -> page word; a page that is not there denies everything."""
-
-    def __missing__(self, page: int) -> int:
-        return UNMAPPED
-
-    def look_up(self, pages: list[int]) -> NDArray[np.int64]:
-        """int64[n]: the words of ``pages``. One C call for all of them."""
-        words = itemgetter(*pages)(self) if len(pages) > 1 else [self[page] for page in pages]
-        return np.fromiter(words, np.int64, len(pages))
-
-
-class _Extents:
-    """Big mappings as sorted arrays: built when one changes, searched by batches."""
-
-    def __init__(self, mappings: list[Mapping]) -> None:
-        self._starts = np.array([m.iova for m in mappings], np.uint64)
-        self._lasts = np.array([m.size - 1 for m in mappings], np.uint64)
-        self._targets = np.array([target_of(m.memory, m.offset) for m in mappings], np.int64)
-        self._local = np.array([m.memory is not None for m in mappings])
-        self._denied = np.array([m.denied for m in mappings], np.int64)
-
-    def translate(
-        self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool
-    ) -> Translation:
-        at = self._starts.searchsorted(iovas, side="right") - 1
-        inner = iovas - self._starts[at]
-        lasts = self._lasts[at]
-        reach = lengths - 1
-        ok = (at >= 0) & (reach >= 0) & (inner <= lasts)
-        ok &= reach.view(np.uint64) <= lasts - inner
-        ok &= (self._denied[at] & (DENY_WRITE if write else DENY_READ)) == 0
-        targets = self._targets[at] + inner.view(np.int64) * self._local[at]
-        return Translation(targets, ok, bool(ok.all()))
-
-
-_TRUE = np.ones(1 << 12, np.bool_)
-_TRUE.flags.writeable = False
-
-
-def _all_true(count: int) -> NDArray[np.bool_]:
-    """bool[count] of True, read-only and shared."""
-    return _TRUE[:count] if count <= len(_TRUE) else np.ones(count, np.bool_)
 
 
 def _start(mapping: Mapping) -> int:

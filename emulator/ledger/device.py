@@ -64,13 +64,13 @@ class DeviceLedger:
         self._timeline = commons.timeline
         self._note = commons.timeline.add
         self._windows: dict[str, Amortisation] = {}
-        self._on_mapped = self._hooks("mapped")
-        self._on_unmap_requested = self._hooks("unmap_requested")
-        self._on_unmapped = self._hooks("unmapped")
-        self._on_accessed = self._hooks("accessed")
-        self._on_access_refused = self._hooks("access_refused")
-        self._on_posted = self._hooks("posted")
-        self._on_packets = self._hooks("packets")
+        self._find_hooks()
+
+    def peer_added(self) -> None:
+        """Another device joined the ledger."""
+        for rule in self.rules:
+            rule.peer_added()
+        self._find_hooks()
 
     # ------------------------------------------------------------------ mappings (session)
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
@@ -116,7 +116,7 @@ class DeviceLedger:
         targets: NDArray[np.int64] | None = None,
     ) -> None:
         """See :meth:`emulator.iommu.dma.AccessLog.accessed`."""
-        all_ok = bool(ok.all())
+        all_ok = int(np.count_nonzero(ok)) == len(ok)
         for judge in self._on_accessed:
             judge(now_ns, iovas, lengths, write, ok, all_ok, targets)
         add = self._timeline.add_batch
@@ -263,12 +263,22 @@ class DeviceLedger:
     def _rule(self, kind: type[RuleT]) -> RuleT | None:
         return next((rule for rule in self.rules if isinstance(rule, kind)), None)
 
+    def _find_hooks(self) -> None:
+        """Looks up once what the frequent events have to call."""
+        self._on_mapped = self._hooks("mapped")
+        self._on_unmap_requested = self._hooks("unmap_requested")
+        self._on_unmapped = self._hooks("unmapped")
+        self._on_accessed = self._hooks("accessed")
+        self._on_access_refused = self._hooks("access_refused")
+        self._on_posted = self._hooks("posted")
+        self._on_packets = self._hooks("packets")
+
     def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
-        """The hook of every rule that has its own."""
+        """The hook of every rule that has its own and is not idle."""
         return tuple(
             getattr(rule, name)
             for rule in self.rules
-            if getattr(type(rule), name) is not getattr(Rule, name)
+            if not rule.idle and getattr(type(rule), name) is not getattr(Rule, name)
         )
 
     def _note_batch(

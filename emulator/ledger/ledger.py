@@ -50,8 +50,7 @@ class Ledger:
         self.devices[name] = DeviceLedger(state, self._commons, self._rules)
         if len(self.devices) > 1:
             for device in self.devices.values():
-                for rule in device.rules:
-                    rule.peer_added()
+                device.peer_added()
         return self.devices[name]
 
     def mark(self, now_ns: int, name: str, device: str | None = None) -> None:

@@ -100,7 +100,11 @@ COMPLETION = Layout(
                 Bit("PHASE", 0, "1 in the first pass through the ring, then 0, 1, ..."),
                 Bit("EOP", 1, "last buffer of the frame"),
                 Bit("SOP", 2, "first buffer of the frame"),
-                Bit("ERROR", 3, "the frame is not to be used"),
+                Bit(
+                    "ERROR",
+                    3,
+                    "the frame is not to be used: a DMA for it was refused; set in all its buffers",
+                ),
             ),
         ),
     ),

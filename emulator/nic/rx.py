@@ -86,9 +86,11 @@ class Receiver(RingEngine):
     def _deliver(self, frames: FrameBatch, hashes: NDArray[np.uint32], now_ns: int) -> int:
         """Delivers what the descriptors at hand can take; returns the frames dealt with."""
         ring = self.ring
-        descs = ring.peek(ring.size)
+        descs = ring.peek(len(frames))
         if not len(descs):
             return 0
+        if not (frames.lengths[: len(descs)] <= descs.lengths).all():
+            descs = ring.peek(ring.size)
         placement = place(frames, descs.lengths)
         if placement.frames:
             used = descs[: len(placement.pieces)]

@@ -162,7 +162,7 @@ package dmabed_pkg;
   } note_t;
 
   // Queue pairs: offsets below are within a pair
-  localparam int unsigned QP_MAX = 16;
+  localparam int QP_MAX = 16;
   localparam logic [15:0] QP_BASE = 16'h1000;
   localparam logic [15:0] QP_STRIDE = 16'h0100;
 
@@ -373,7 +373,7 @@ package dmabed_pkg;
     logic [15:0] len;
     logic [63:0] addr;
   } tx_desc_t;
-  localparam int unsigned TX_DESC_FLAGS_EOP_BIT = 0;
+  localparam int TX_DESC_FLAGS_EOP_BIT = 0;
 
   // Written by the device: one per receive descriptor, one per transmitted frame. The status
   // word is written last; its phase bit tells new from old.
@@ -385,9 +385,9 @@ package dmabed_pkg;
     logic [15:0] len;
     logic [31:0] hash;
   } completion_t;
-  localparam int unsigned COMPLETION_STATUS_PHASE_BIT = 0;
-  localparam int unsigned COMPLETION_STATUS_EOP_BIT = 1;
-  localparam int unsigned COMPLETION_STATUS_SOP_BIT = 2;
-  localparam int unsigned COMPLETION_STATUS_ERROR_BIT = 3;
+  localparam int COMPLETION_STATUS_PHASE_BIT = 0;
+  localparam int COMPLETION_STATUS_EOP_BIT = 1;
+  localparam int COMPLETION_STATUS_SOP_BIT = 2;
+  localparam int COMPLETION_STATUS_ERROR_BIT = 3;
 
 endpackage

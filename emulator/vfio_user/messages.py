@@ -223,7 +223,7 @@ REGION_DATA_DECL = Struct("access" / REGION_ACCESS_DECL, "data" / GreedyBytes)
 DMA_ACCESS_DECL = Struct("address" / Int64un, "count" / Int64un)
 DMA_DATA_DECL = Struct("access" / DMA_ACCESS_DECL, "data" / GreedyBytes)
 
-# QEMU up to the newest version read declares a 32-bit count with the data right behind it.
+# Earlier sources of QEMU have a 32-bit count with the data right behind it: see DmaLayout.
 DMA_ACCESS_32_DECL = Struct("address" / Int64un, "count" / Int32un)
 
 WRITE_ONE_DECL = Struct(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Commands of ours to the client: DMA_READ and DMA_WRITE for memory without a descriptor.
 
-The specification gives them a 64-bit count with the data behind it, at byte 16 of the payload. QEMU
-(hw/vfio-user/protocol.h, VFIOUserDMARW) has a 32-bit count, so its data lies at byte 12, with four
-bytes of padding after it; and its reply to DMA_WRITE is only a header. Nothing in the messages
-tells which one is meant, so the layout is a setting.
+The specification gives them a 64-bit count with the data behind it, at byte 16 of the payload: QEMU
+11.1.3 was seen to do so. Earlier sources of QEMU (hw/vfio-user/protocol.h, VFIOUserDMARW) have a
+32-bit count, so their data lies at byte 12, with four bytes of padding after it. Nothing in the
+messages tells which one is meant, so the layout is a setting. QEMU's reply to DMA_WRITE is only a
+header.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class DmaLayout(Enum):
     """Where data lies in DMA_READ replies and DMA_WRITE requests."""
 
     SPECIFICATION = "specification"
-    QEMU = "qemu"
+    COUNT_32 = "32-bit count"
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class DmaMessages:
     def write(self, address: int, data: bytes | memoryview) -> tuple[int, bytes]:
         """A DMA_WRITE: its ID and the message."""
         msg_id = self._new(Command.DMA_WRITE, address, len(data))
-        if self._layout is DmaLayout.QEMU:
+        if self._layout is DmaLayout.COUNT_32:
             payload = DMA_ACCESS_32.pack(address, len(data)) + bytes(data) + bytes(4)
         else:
             payload = DMA_ACCESS.pack(address, len(data)) + bytes(data)
@@ -105,7 +106,7 @@ class DmaMessages:
                 f"reply to DMA_READ of {asked.count} bytes at {asked.address:#x} "
                 f"is about {count} bytes at {address:#x}"
             )
-        start = DMA_ACCESS_32.size if self._layout is DmaLayout.QEMU else _PAYLOAD
+        start = DMA_ACCESS_32.size if self._layout is DmaLayout.COUNT_32 else _PAYLOAD
         return bytes(body[start : start + asked.count])
 
     def answered(self, msg_id: int) -> bool:

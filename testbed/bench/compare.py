@@ -121,8 +121,9 @@ class BenchRun:
         for name, felt_ns in measured.items():
             floor = pingpong.measure(name, _PAIRS)
             self._notes.append(
-                f"{iommu}: {name}: {felt_ns / 1000:.1f} us in the guest, {felt_ns / floor.median_ns:.2f} "
-                f"times the socket's own round trip ({floor.median_ns / 1000:.1f} us)"
+                f"{iommu}: {name}: {felt_ns / 1000:.1f} us in the guest, "
+                f"{felt_ns / floor.median_ns:.2f} times the socket's own round trip "
+                f"({floor.median_ns / 1000:.1f} us)"
             )
 
     @contextlib.asynccontextmanager
@@ -144,7 +145,9 @@ class BenchRun:
             modules=[module for _, module, _ in self._models.values()],
         )
         modules = {path.stem: path for path in self._artifacts.build_module(DRIVER_SOURCE)}
-        with DeviceProcess([spec], Policy(lazy=iommu == "virtio-lazy"), folder / "devices.log") as dev:
+        with DeviceProcess(
+            [spec], Policy(lazy=iommu == "virtio-lazy"), folder / "devices.log"
+        ) as dev:
             async with Guest(self._artifacts, config, log=folder / "console.log") as guest:
                 rig = Rig(guest, dev, modules)
                 await rig.load_sink(verify=False)

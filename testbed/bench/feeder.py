@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Feeds one of QEMU's own NICs: test frames as datagrams on a UNIX socket, as fast as they are taken.
+"""Feeds one of QEMU's own NICs: test frames as datagrams, as fast as they are taken.
 
 A datagram socket blocks its sender when the receiver's queue is full, so nothing is lost on the
 way and the NIC is never short of frames. (QEMU's stream backend queues without bound instead.)

@@ -78,7 +78,7 @@ def wide_case_table(run: RunResult) -> Table:
     table = _table()
     for name in ("strategy", "IOMMU"):
         table.add_column(name, no_wrap=True)
-    numbers = ("frame\nB", "packets\n", "maps/\npacket", "unmaps/\npacket", "kpps\nguest clock")
+    numbers = ("frame\nB", "packets", "maps/\npacket", "unmaps/\npacket", "kpps\nguest clock")
     for name in (*numbers, "vs pool,\nno IOMMU", "map\nus", "unmap\nus", "live after\nrelease"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("longest\nstale window", justify="right", no_wrap=True)
@@ -106,8 +106,8 @@ def wide_case_table(run: RunResult) -> Table:
 
 def narrow_case_table(run: RunResult) -> Group:
     """The same rows grouped by IOMMU and frame size; fits 80 columns."""
-    names = "strategy,packets\n,maps/\npkt,unmaps/\npkt,kpps\n,map\nus,unmap\nus,live\nleft"
-    heads = [*names.split(","), "stale\nwindow", "verdict\n"]
+    names = "strategy,packets,maps/\npkt,unmaps/\npkt,kpps,map\nus,unmap\nus,live\nleft"
+    heads = [*names.split(","), "stale\nwindow", "verdict"]
     groups: dict[str, list[list[str | Text]]] = {}
     for case in run.cases:
         rows = groups.setdefault(f"{case.iommu}, {case.frame_bytes} B", [])
@@ -127,11 +127,11 @@ def narrow_case_table(run: RunResult) -> Group:
 def curve_table(run: RunResult) -> Table:
     """One row per injected latency; per strategy the rate and its ratio to latency 0."""
     table = _table()
-    table.add_column("added to each\nmap and unmap", justify="right", no_wrap=True)
+    table.add_column("added to each\nmap and unmap", justify="right", overflow="fold")
     for strategy in ("page_pool", "map_per_packet"):
-        table.add_column(f"{strategy}\nkpps", justify="right", no_wrap=True)
-        table.add_column("of its\nrate at 0", justify="right", no_wrap=True)
-    table.add_column("page_pool /\nmap_per_packet", justify="right", no_wrap=True)
+        table.add_column(f"{strategy}\nkpps", justify="right", overflow="fold")
+        table.add_column("of its\nrate at 0", justify="right", overflow="fold")
+    table.add_column("page_pool /\nmap_per_packet", justify="right", overflow="fold")
     for us, pool, each in curve_pairs(run):
         quotient = MISSING
         if pool and each and each.packets_per_second:
@@ -146,9 +146,9 @@ def bench_table(run: RunResult, frame_bytes: int) -> Table:
     rates = {(row.nic, row.iommu): row.packets_per_second for row in rows}
     names = list(dict.fromkeys(row.iommu for row in rows))
     table = _table()
-    table.add_column("NIC", no_wrap=True)
+    table.add_column("NIC", overflow="fold")
     for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name.replace("-", "-\n"), justify="right", overflow="fold")
     for nic in dict.fromkeys(row.nic for row in rows):
         cells = [rates.get((nic, name)) for name in names]
         table.add_row(nic, *(MISSING if c is None else f"{c / 1000:.2f}" for c in cells))
@@ -208,7 +208,7 @@ def _fixed_table(
     for index, width in enumerate(widths):
         last = index in (0, len(widths) - 1)
         head = heads[index] if heads else ""
-        table.add_column(head, width=width, justify="left" if last else "right", no_wrap=True)
+        table.add_column(head, width=width, justify="left" if last else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -24,6 +24,8 @@ MAC = bytes.fromhex("02dbed00000a")
 BASE = 0x10_0000_0000
 """IOVA of the memory's first byte: above 4 GiB, so that lost high halves show."""
 
+RUNS_MAX = 3000
+
 
 class FlatDma:
     """Memory at IOVA :data:`BASE`. ``refused``: list of (start, end, write) IOVA ranges."""
@@ -269,6 +271,7 @@ class Host:
         self.nic = Nic(settings, self.dma, self.irqs, wire, self.watcher)
         self.now = 0
         self._free = BASE
+        self._runs = 0
 
     def alloc(self, size: int, align: int) -> int:
         iova = -(-self._free // align) * align
@@ -312,6 +315,8 @@ class Host:
 
     def run(self, limit: int = 1000) -> int | None:
         """Steps until the NIC has nothing to do at ``now``; returns when it wants to be stepped."""
+        self._runs += 1
+        assert self._runs < RUNS_MAX, "the test makes no progress"
         for _ in range(limit):
             due = self.nic.step(self.now)
             if due is None or due > self.now:

@@ -198,8 +198,8 @@ class VfioUserClient:
     # -- requests of the server --------------------------------------------------------------------
 
     def _serve(self, request: Incoming) -> None:
-        qemu = self.layout is DmaLayout.QEMU
-        access = (wire.DMA_ACCESS_32 if qemu else wire.DMA_ACCESS).unpack_from(request.payload)
+        short = self.layout is DmaLayout.COUNT_32
+        access = (wire.DMA_ACCESS_32 if short else wire.DMA_ACCESS).unpack_from(request.payload)
         address, count = access
         self.dma_requests.append((request.command, address, count))
         found = self._find(address, count)
@@ -207,13 +207,13 @@ class VfioUserClient:
             self.send_raw(wire.error_reply(request.msg_id, request.command, EFAULT))
             return
         block, start = found
-        fixed = request.payload[: 12 if qemu else 16]
+        fixed = request.payload[: 12 if short else 16]
         answer = b""
         if request.command == Command.DMA_READ:
-            answer = fixed + bytes(block[start : start + count]) + bytes(4 if qemu else 0)
+            answer = fixed + bytes(block[start : start + count]) + bytes(4 if short else 0)
         else:
             block[start : start + count] = request.payload[len(fixed) :][:count]
-            answer = b"" if qemu else request.payload[:12]
+            answer = b"" if short else request.payload[:12]
         self.send_raw(wire.reply(request.msg_id, request.command, answer))
 
     def _find(self, address: int, count: int) -> tuple[bytearray, int] | None:

@@ -169,14 +169,14 @@ static int sink_run(const struct sink_order *order, struct net_device *dev)
 	return err;
 }
 
+/* Shorter frames would be padded by the driver, and not with filler. */
 static int sink_check_order(const struct sink_order *order,
 			    const struct net_device *dev)
 {
-	if (!order->count || order->bytes < SINK_MIN_FRAME ||
+	if (!order->count || order->bytes < ETH_ZLEN ||
 	    order->bytes > READ_ONCE(dev->mtu) + ETH_HLEN)
 		return -EINVAL;
-	if (order->frags && (order->bytes == SINK_MIN_FRAME ||
-			     !(dev->features & NETIF_F_SG)))
+	if (order->frags && !(dev->features & NETIF_F_SG))
 		return -EOPNOTSUPP;
 	return netif_carrier_ok(dev) ? 0 : -ENETDOWN;
 }

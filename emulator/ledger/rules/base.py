@@ -36,6 +36,8 @@ class Commons:
 class Rule:
     """Base of the rules.
 
+    A rule that is ``idle`` is told of nothing until another device joins.
+
     number: as in reports. title: what must hold. sees: signals it needs. speaks: when it reports.
     """
 
@@ -48,6 +50,7 @@ class Rule:
         self.state = state
         self.commons = commons
         self.log, self.timeline = commons.log, commons.timeline
+        self.idle = False
 
     def report(
         self, now_ns: int, cause: str, iova: int, size: int, mapping: Mapping | None = None

@@ -29,19 +29,17 @@ class CrossDeviceRule(Rule):
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         super().__init__(state, commons)
         self.shared = 0
-        self._alone = True
+        self.idle = True
 
     def peer_added(self) -> None:
         """From now on shared pages are looked for, those mapped already included."""
-        if self._alone:
-            self._alone = False
+        if self.idle:
+            self.idle = False
             for mapping in self.state.live.mappings():
                 self.commons.frames.add(self.state.number, mapping)
 
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
         """Looks for the same memory in other devices' live sets."""
-        if self._alone:
-            return
         shared = self.commons.frames.add(self.state.number, mapping)
         self.shared += len(shared)
         if shared and self.state.policy.exclusive:
@@ -50,9 +48,8 @@ class CrossDeviceRule(Rule):
 
     def unmapped(self, now_ns: int, mappings: Sequence[Mapping]) -> None:
         """Forgets them."""
-        if not self._alone:
-            for mapping in mappings:
-                self.commons.frames.remove(self.state.number, mapping)
+        for mapping in mappings:
+            self.commons.frames.remove(self.state.number, mapping)
 
     def accessed(
         self,
@@ -65,15 +62,14 @@ class CrossDeviceRule(Rule):
         targets: NDArray[np.int64] | None,
     ) -> None:
         """Looks at every access that this device's live set does not explain."""
-        if self._alone or (all_ok and not self.state.live.big and self._all_live(iovas)):
+        if all_ok and not self.state.live.big and self._all_live(iovas):
             return
         for iova, length, done in zip(iovas.tolist(), lengths.tolist(), ok.tolist(), strict=True):
             self._judge(now_ns, iova, length, write, "succeeded" if done else "was refused")
 
     def access_refused(self, now_ns: int, iova: int, length: int, write: bool, reason: str) -> None:
         """As :meth:`accessed`."""
-        if not self._alone:
-            self._judge(now_ns, iova, length, write, "was refused")
+        self._judge(now_ns, iova, length, write, "was refused")
 
     def posted(
         self,
@@ -84,7 +80,7 @@ class CrossDeviceRule(Rule):
         lengths: NDArray[np.int64],
     ) -> None:
         """Looks for the receive buffers' pages among the other devices' receive buffers."""
-        if self._alone or kind is not RingKind.RX_DESC:
+        if kind is not RingKind.RX_DESC:
             return
         frames, users = self.state.live.writable, self.commons.frames.users
         for page in buffer_pages(iovas, lengths):

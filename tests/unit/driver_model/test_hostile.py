@@ -187,9 +187,9 @@ def test_a_transmit_completion_for_nothing_is_counted_and_frees_nothing():
 
 
 def test_a_device_that_breaks_its_ring_again_and_again_is_reset_once_a_second():
-    bed = lying_bed(partial(put(id=0xFFFF), row=slice(None)), count=None)
+    bed = lying_bed(partial(put(id=0xFFFF), row=slice(None)), count=10_000)
     for _ in range(5):
-        bed.run(bed.machine.now_ns + 500_000)
+        bed.run(bed.machine.now_ns + 50_000)
     assert bed.priv.resets == 1
     bed.machine.advance(RESET_INTERVAL_NS)
     go(dmabed_watchdog(bed.priv))
@@ -197,7 +197,7 @@ def test_a_device_that_breaks_its_ring_again_and_again_is_reset_once_a_second():
     bed.remove()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     share=st.sampled_from([0.002, 0.05, 1.0]),
@@ -214,7 +214,7 @@ def test_no_completion_whatsoever_crashes_the_driver_or_costs_a_page(seed, share
             entries[name][row] = rng.integers(0, 1 << min(32, 8 * entries[name].itemsize))
 
     bed = lying_bed(garbage, mode, count=300, sizes=Fixed(length), stack=Forward())
-    bed.run(bed.machine.now_ns + 500_000)
+    bed.run(bed.machine.now_ns + 100_000)
     bed.stack.release()
     bed.remove()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Up, down, gone, resized, reset: nothing may stay mapped, posted, in flight or allocated."""
 
+import numpy as np
 import pytest
 
 from driver.model.errors import BadConfigError, DeviceGoneError, NoMemoryError, ProbeError
@@ -36,9 +37,9 @@ from tests.unit.driver_model.support import (
 
 @pytest.mark.parametrize("mode", MODES)
 def test_200_open_stop_cycles_under_traffic_leave_nothing_behind(mode):
-    bed = Bed(generator(None, rate_pps=1_000_000), mode, Forward(), SMALL)
+    bed = Bed(generator(None, rate_pps=2_000_000), mode, Forward(), SMALL)
     for _ in range(200):
-        bed.run(bed.machine.now_ns + 50_000)
+        bed.run(bed.machine.now_ns + 10_000)
         go(dmabed_stop(bed.priv))
         bed.stack.release()
         bed.assert_nothing_left()
@@ -49,7 +50,7 @@ def test_200_open_stop_cycles_under_traffic_leave_nothing_behind(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_remove_under_traffic_leaves_nothing_and_ends_dma(mode):
-    bed = Bed(generator(None), mode, Forward())
+    bed = Bed(generator(None, rate_pps=10_000_000), mode, Forward(), SMALL)
     bed.run(300_000)
     assert bed.host.busy
     bed.remove()
@@ -88,6 +89,7 @@ def test_map_per_packet_may_be_removed_while_the_stack_holds_pages():
     go(dmabed_remove(bed.priv))
     assert len(bed.host.space) == 0
     stack.release()
+    go(dmabed_watchdog(bed.priv))
     bed.assert_nothing_left()
 
 
@@ -135,8 +137,9 @@ def test_channels_and_rings_change_under_traffic_without_losing_a_frame():
         go(dmabed_set_ringparam(bed.priv, ring, ring))
         assert [rx.rings.size for rx in bed.rx] == [ring] * channels
     bed.run()
-    assert_intact(bed.checker, bed.checker.frames)
-    assert bed.checker.frames > 19_000  # those on the rings when they stopped are lost
+    assert bed.wire.done
+    assert bed.checker.corrupt == 0
+    assert bed.checker.frames > 17_000  # those on the rings when they stopped are lost
     bed.remove()
 
 
@@ -147,7 +150,7 @@ def test_settings_the_device_does_not_have_are_refused(channels, ring):
     with pytest.raises(BadConfigError):
         go(dmabed_set_channels(bed.priv, channels))
         go(dmabed_set_ringparam(bed.priv, ring, 64))
-    assert [qp.rx for qp in before][0] is bed.rx[0] or channels == 1
+    assert bed.priv.set is before or channels == 1
     bed.remove()
 
 
@@ -204,8 +207,6 @@ def test_frames_that_cannot_be_mapped_are_dropped_and_leave_no_mapping():
 
 
 def generator_row(value):
-    import numpy as np
-
     return np.full(3, value, np.int64)
 
 
@@ -239,7 +240,7 @@ def test_probe_of_an_absent_device_fails_with_bus_mastering_off():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_device_pulled_out_is_removed_in_bounded_time_and_leaves_nothing(mode):
-    bed = Bed(generator(None), mode, Forward())
+    bed = Bed(generator(None, rate_pps=10_000_000), mode, Forward(), SMALL)
     bed.run(300_000)
     bed.host.absent = True
     before = bed.machine.now_ns

@@ -37,6 +37,12 @@ def test_one_row_per_case_and_none_cut_at_any_width(run: RunResult, width: int) 
     assert len([x for x in table if re.search(r"\b(clean|exposed|violated)\s*$", x)]) == 16
 
 
+def test_even_a_very_narrow_terminal_loses_no_digit(run: RunResult) -> None:
+    text = "".join(printed(run, 50))
+    assert "…" not in text
+    assert all(len(line) <= 50 for line in printed(run, 50))
+
+
 def test_counts_per_packet_have_four_decimals(with_case: Callable[..., RunResult]) -> None:
     run = with_case(0, maps_per_packet=0.99996, unmaps_per_packet=1 / 3)
     first = rows(printed(run, 160))[0]

@@ -74,6 +74,13 @@ def test_closed_window_without_live_mappings_is_exposure_too(
     assert "Under intel-strict mappings outlived their memory" in said(run, "exposure")
 
 
+def test_live_mapping_alone_is_exposure(with_case: Callable[..., RunResult]) -> None:
+    run = with_case(INTEL_MAP_64, live_after_release=3)
+    text = said(run, "exposure")
+    assert "Under intel-strict up to 3 mappings stayed live" in text
+    assert "for a time that was not seen to end" in text
+
+
 def test_open_window_is_a_lower_bound(run: RunResult) -> None:
     text = said(run, "exposure")
     assert "for more than 2.46 s, and still did when the run ended (page_pool, 1500 B)" in text

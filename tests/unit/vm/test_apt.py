@@ -116,7 +116,7 @@ def test_host_files_of_both_formats_are_read_and_others_left(tmp_path: Path) -> 
 def test_print_uris_lines_become_packages_with_epochs_decoded() -> None:
     text = (
         "Reading package lists...\n"
-        "'http://m.test/q/qemu_11.1%2bds.deb' qemu-system-x86_1%3a11.1+ds-1~bpo_amd64.deb 10377056 \n"
+        "'http://m.test/q/qemu.deb' qemu-system-x86_1%3a11.1+ds-1~bpo_amd64.deb 10377056 \n"
         "'http://m.test/l.deb' libx_2.0_all.deb 7 SHA256:abc\n"
     )
     assert parse_print_uris(text) == [

@@ -65,6 +65,8 @@ def test_elf_file_is_taken_as_it_is() -> None:
         (make_bzimage(gzip.compress(b"no kernel")), "not an ELF"),
         (make_bzimage(gzip.compress(make_vmlinux()))[:-60], "truncated"),
         (make_bzimage(gzip.compress(make_vmlinux())[:20].ljust(60, b"\xff")), "broken gzip"),
+        (make_bzimage(gzip.compress(make_vmlinux())[:-9]), "broken gzip.*too early"),
+        (make_bzimage(COMPRESSORS["zstd"](make_vmlinux())[:-9]), "broken zstd.*too early"),
     ],
 )
 def test_bad_images_are_refused_by_name(image: bytes, words: str) -> None:

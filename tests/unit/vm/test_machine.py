@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """QEMU command lines: what must be there, and in which order."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def arguments(
 
 
 def devices(args: list[str]) -> list[dict[str, Any]]:
-    values = [value for option, value in zip(args, args[1:], strict=False) if option == "-device"]
+    values = [value for option, value in itertools.pairwise(args) if option == "-device"]
     return [
         json.loads(value) if value.startswith("{") else {"driver": value.split(",")[0]}
         for value in values
