@@ -50,14 +50,16 @@ class DeviceLoop:
         self._control_fd: int | None = None
         self._spin_ns = spin_ns
         self._running = True
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def control(self, take: Callable[[], None], fd: int) -> None:
         """``take`` is called between two rounds when ``fd`` may be readable; it must not block."""
         self._control, self._control_fd = take, fd
 
     def stop(self) -> None:
-        """Makes :meth:`run` return after the present round."""
+        """Makes :meth:`run` return after the present round; may be called in a signal handler."""
         self._running = False
+        os.eventfd_write(self._wakeup, 1)
 
     def run(self) -> None:
         """Serves; returns after :meth:`stop`."""
@@ -90,7 +92,7 @@ class DeviceLoop:
         return True
 
     def _files(self) -> tuple[list[int], list[int]]:
-        readers = [] if self._control_fd is None else [self._control_fd]
+        readers = [self._wakeup] + ([] if self._control_fd is None else [self._control_fd])
         writers: list[int] = []
         for seat in self._seats:
             mine, waiting = seat.filenos()

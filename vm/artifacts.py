@@ -9,7 +9,8 @@ from pathlib import Path
 from vm.accel import Acceleration, probe_acceleration
 from vm.apt import Progress
 from vm.cache import cache_dir
-from vm.initramfs import provide_busybox, provide_initramfs
+from vm.guest_tools import provide_tools
+from vm.initramfs import GuestPrograms, provide_busybox, provide_initramfs
 from vm.kernel import KernelTree, provide_kernel
 from vm.machine import BootFiles, GuestConfig
 from vm.module_build import build_agent, build_module
@@ -25,15 +26,12 @@ class Artifacts:
     qemu: Qemu
     kernel: KernelTree
     toolchain: Toolchain
-    busybox: Path
-    agent: Path
+    programs: GuestPrograms
     acceleration: Acceleration
 
     def boot_files(self, config: GuestConfig) -> BootFiles:
         """Kernel, initramfs and firmware for a configuration."""
-        initramfs = provide_initramfs(
-            self.cache, self.kernel, self.busybox, self.agent, config.modules
-        )
+        initramfs = provide_initramfs(self.cache, self.kernel, self.programs, config.modules)
         return BootFiles(self.kernel.image, initramfs, "qboot.rom" if self.kernel.pvh else None)
 
     def build_module(self, source: Path) -> list[Path]:
@@ -66,7 +64,10 @@ def setup(progress: Progress = quiet, environ: Mapping[str, str] = os.environ) -
     qemu = provide_qemu(cache, progress, environ)
     kernel = provide_kernel(cache, progress, environ)
     toolchain = provide_toolchain(cache, progress)
-    busybox = provide_busybox(cache, progress, environ)
-    agent = build_agent(cache, toolchain)
+    programs = GuestPrograms(
+        busybox=provide_busybox(cache, progress, environ),
+        agent=build_agent(cache, toolchain),
+        tools=provide_tools(cache, progress, environ),
+    )
     acceleration = probe_acceleration(cache, qemu, kernel, progress)
-    return Artifacts(cache, qemu, kernel, toolchain, busybox, agent, acceleration)
+    return Artifacts(cache, qemu, kernel, toolchain, programs, acceleration)

@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vm.apt import PrivateApt, Progress, host_release
 from vm.cache import provide
 from vm.cpio import CpioArchive
 from vm.errors import SetupError
+from vm.guest_tools import add_tools
 from vm.kernel import KernelTree
 from vm.module_build import digest
 
@@ -19,6 +21,15 @@ from vm.module_build import digest
 BOOT_MODULES = ("virtio_pci", "virtio_console", "virtio_iommu")
 SPARE_MODULES = ("virtio_net", "e1000e", "igb")
 _FOLDERS = ("dev", "proc", "sys", "tmp", "root", "etc", "mnt", "var/log", "var/run")
+
+
+@dataclass(frozen=True)
+class GuestPrograms:
+    """What runs in the guest: a static busybox, the agent, a folder from `provide_tools`."""
+
+    busybox: Path
+    agent: Path
+    tools: Path
 
 
 def provide_busybox(
@@ -67,18 +78,19 @@ def applets(busybox: Path) -> list[str]:
     return names
 
 
-def base_archive(kernel: KernelTree, busybox: Path, agent: Path) -> bytes:
+def base_archive(kernel: KernelTree, programs: GuestPrograms) -> bytes:
     """The part of the file system all guests of a kernel share."""
     archive = CpioArchive()
     for folder in _FOLDERS:
         archive.folder(folder)
     # The kernel opens the console for PID 1 before anything is mounted.
     archive.device("dev/console", 5, 1)
-    archive.file("init", agent.read_bytes(), 0o755)
-    archive.file("bin/busybox", busybox.read_bytes(), 0o755)
-    for applet in applets(busybox):
+    archive.file("init", programs.agent.read_bytes(), 0o755)
+    archive.file("bin/busybox", programs.busybox.read_bytes(), 0o755)
+    for applet in applets(programs.busybox):
         if applet not in ("bin/busybox", "sbin/modprobe"):
             archive.symlink(applet, "/bin/busybox")
+    add_tools(archive, programs.tools)
     archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n")
     archive.file("etc/group", b"root:x:0:\n")
     archive.file("etc/hosts", b"127.0.0.1 localhost\n")
@@ -109,15 +121,19 @@ def boot_archive(kernel: KernelTree, modules: Sequence[str]) -> bytes:
 
 
 def provide_initramfs(
-    cache: Path, kernel: KernelTree, busybox: Path, agent: Path, modules: Sequence[str] = ()
+    cache: Path,
+    kernel: KernelTree,
+    programs: GuestPrograms,
+    modules: Sequence[str] = (),
 ) -> Path:
     """The initramfs for a kernel and the modules to load, made once per combination."""
-    stamps = [f"{p}:{p.stat().st_mtime_ns}" for p in (kernel.image, busybox, agent)]
+    files = (kernel.image, programs.busybox, programs.agent, programs.tools)
+    stamps = [f"{p}:{p.stat().st_mtime_ns}" for p in files]
     key = digest(word.encode() for word in [*stamps, str(kernel.modules), *modules])
     entry = cache / "initramfs" / key
 
     def fill(folder: Path) -> None:
-        image = base_archive(kernel, busybox, agent) + boot_archive(kernel, modules)
+        image = base_archive(kernel, programs) + boot_archive(kernel, modules)
         (folder / "initramfs.cpio").write_bytes(image)
 
     provide(entry, fill)

@@ -17,32 +17,23 @@ from driver.model.errors import NoMemoryError
 from driver.model.host import Coherent, run_to_completion
 from driver.model.main import dmabed_run
 from driver.model.memory import GuestMemory, HostPages
-from driver.model.structs import (
-    DMABED_NOTE_BOUND,
-    DMABED_NOTE_GAVE_BACK,
-    DMABED_NOTE_GONE,
-    Priv,
-)
+from driver.model.structs import Priv
 from emulator.iommu.dma import DmaGate, SpaceDma
 from emulator.iommu.space import AddressSpace
-from emulator.ledger import DeviceLedger, Ledger, Mark
+from emulator.ledger import DeviceLedger, Ledger
 from emulator.nic.config import NicConfig
 from emulator.nic.nic import Nic
-from emulator.nic.registers import DMABED_NOTE
 from emulator.nic.wire.base import Wire
 from emulator.ports import DmaPort
 from pool.buffers import PAGE_SIZE
 from pool.interface import Direction
 
-STEP_NS = 1_000
+STEP_NS = 5_000
 """Virtual time that passes with every step of a device."""
+INTERRUPT_NS = 1_000
+"""And with every interrupt, so that a device that storms cannot stop the clock."""
 SLICE_NS = 100_000
 """How long one device runs before the next has its turn."""
-MARKS = {
-    DMABED_NOTE_BOUND: Mark.DRIVER_BOUND,
-    DMABED_NOTE_GAVE_BACK: Mark.RELEASED,
-    DMABED_NOTE_GONE: Mark.DRIVER_REMOVED,
-}
 
 WrapDma = Callable[[SpaceDma], DmaPort]
 
@@ -170,11 +161,9 @@ class InProcessHost:
         return 0xFFFF_FFFF if self.absent else self.nic.mmio_read(offset, 4)
 
     async def mmio_write32(self, offset: int, value: int) -> None:
-        """See :class:`~driver.model.host.Host`; a note of the driver is marked in the ledger."""
+        """See :class:`~driver.model.host.Host`."""
         if self.absent:
             return
-        if offset == DMABED_NOTE and value in MARKS:
-            self.ledger.marked(self.now_ns, MARKS[value])
         self._port.now_ns = self.now_ns
         self.nic.mmio_write(offset, value, 4, self.now_ns)
         self._due_ns = self.now_ns
@@ -219,6 +208,7 @@ class InProcessHost:
             self._step()
         vector = min(self._pending)
         self._pending.discard(vector)
+        self._machine.now_ns += INTERRUPT_NS
         return vector
 
     async def sleep_ns(self, duration_ns: int) -> None:

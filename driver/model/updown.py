@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Bringing a set into and out of service, and resets: ``dmabed_updown.c``, ``dmabed_recover.c``."""
+"""A set into and out of service, and resets: ``dmabed_service.c``, ``dmabed_recover.c``."""
 
 from __future__ import annotations
 
@@ -98,11 +98,11 @@ def _check_config(priv: Priv, cfg: Config) -> None:
 
 
 def dmabed_schedule_reset(priv: Priv) -> None:
-    """Asks for a reset; :func:`dmabed_reset` does it when its time has come."""
+    """Asks for a reset; :func:`dmabed_reset_work` does it when its time has come."""
     priv.reset_pending = True
 
 
-async def dmabed_reset(priv: Priv) -> bool:
+async def dmabed_reset_work(priv: Priv) -> bool:
     """The reset worker: resets if asked to and if the last one was long enough ago. True: it did.
 
     A device that does not come back is left alone, with bus mastering off.
@@ -122,7 +122,7 @@ async def dmabed_reset(priv: Priv) -> bool:
 
 async def dmabed_watchdog(priv: Priv) -> None:
     """What the kernel does by timers: refills starved rings, retries closed pools, resets."""
-    await dmabed_reset(priv)
+    await dmabed_reset_work(priv)
     priv.dying[:] = [pool for pool in priv.dying if pool.close()]
     for qp in priv.set:
         if not qp.in_poll and not qp.broken and qp.rx.posted == qp.rx.next:

@@ -274,8 +274,8 @@ def test_refused_dma_is_reported_to_the_driver():
     victim = bed.rx[0].buffers.get(bed.rx[0].posted - 1, 1)
     bed.host.space.unmap(int(victim.iovas[0]) & ~0xFFF, 4096, bed.machine.now_ns)
     bed.run()
-    assert bed.priv.dma_faults == 1
-    assert bed.priv.stats[0].rx_dropped == 1
+    assert bed.priv.stats[0].rx_dropped > 0  # at each time the pool handed the page out again
+    assert bed.priv.dma_faults == bed.priv.stats[0].rx_dropped
     assert bed.checker.corrupt == 0
 
 

@@ -211,7 +211,7 @@ def generator_row(value):
 
 
 def test_a_reset_under_traffic_resumes_it():
-    bed = Bed(generator(10_000, rate_pps=5_000_000))
+    bed = Bed(generator(10_000, rate_pps=5_000_000), cfg=Config(2, 512, 512))
     bed.run(500_000)
     dmabed_schedule_reset(bed.priv)
     bed.run()
