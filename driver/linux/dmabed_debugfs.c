@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * dmabed NIC driver: debugfs, <debugfs>/dmabed/<pci name>/map_bench. Writing
- * "N [bytes]" maps and unmaps one page N times for the device and times each
- * half; reading gives what the last run found, in nanoseconds.
+ * dmabed NIC driver: debugfs, <debugfs>/dmabed/<pci name>/. Writing "N [bytes]"
+ * to map_bench maps and unmaps one page N times for the device and times each
+ * half; writing "N" to read_bench times N register reads. Reading either gives
+ * what its last run found, in nanoseconds.
  */
 #include <linux/debugfs.h>
 #include <linux/ktime.h>
@@ -30,6 +31,12 @@ static struct dmabed_bench {
 	struct dmabed_times map;
 	struct dmabed_times unmap;
 } dmabed_bench;
+
+static struct dmabed_read_bench {
+	struct dmabed_priv *priv;
+	u32 reads;
+	struct dmabed_times times;
+} dmabed_read_bench;
 
 static struct dentry *dmabed_debugfs_root;
 
@@ -165,6 +172,62 @@ static int map_bench_show(struct seq_file *seq, void *unused)
 }
 DEFINE_SHOW_STORE_ATTRIBUTE(map_bench);
 
+static int dmabed_read_start(struct dmabed_priv *priv, u32 reads)
+{
+	u64 start;
+	u32 *ns;
+	u32 i;
+
+	if (!reads || reads > DMABED_BENCH_MAX)
+		return -EINVAL;
+	ns = kvmalloc_array(reads, sizeof(*ns), GFP_KERNEL);
+	if (!ns)
+		return -ENOMEM;
+	for (i = 0; i < reads && !signal_pending(current); i++) {
+		start = ktime_get_ns();
+		dmabed_read(priv, DMABED_STATUS);
+		ns[i] = min_t(u64, ktime_get_ns() - start, U32_MAX);
+		cond_resched();
+	}
+	if (i == reads) {
+		mutex_lock(&dmabed_bench_lock);
+		dmabed_read_bench.priv = priv;
+		dmabed_read_bench.reads = reads;
+		dmabed_summarise(&dmabed_read_bench.times, ns, reads);
+		mutex_unlock(&dmabed_bench_lock);
+	}
+	kvfree(ns);
+	return i == reads ? 0 : -EINTR;
+}
+
+static ssize_t read_bench_write(struct file *file, const char __user *ubuf,
+				size_t count, loff_t *pos)
+{
+	struct seq_file *seq = file->private_data;
+	u32 reads;
+	int err;
+
+	err = kstrtou32_from_user(ubuf, count, 0, &reads);
+	if (!err)
+		err = dmabed_read_start(seq->private, reads);
+	return err ?: count;
+}
+
+static int read_bench_show(struct seq_file *seq, void *unused)
+{
+	mutex_lock(&dmabed_bench_lock);
+	if (dmabed_read_bench.priv == seq->private) {
+		seq_printf(seq, "reads %u", dmabed_read_bench.reads);
+		dmabed_show_times(seq, "read", &dmabed_read_bench.times);
+		seq_putc(seq, '\n');
+	} else {
+		seq_puts(seq, "reads 0\n");
+	}
+	mutex_unlock(&dmabed_bench_lock);
+	return 0;
+}
+DEFINE_SHOW_STORE_ATTRIBUTE(read_bench);
+
 void dmabed_debugfs_init(void)
 {
 	dmabed_debugfs_root = debugfs_create_dir("dmabed", NULL);
@@ -181,6 +244,8 @@ void dmabed_debugfs_add(struct dmabed_priv *priv)
 					   dmabed_debugfs_root);
 	debugfs_create_file("map_bench", 0600, priv->debugfs, priv,
 			    &map_bench_fops);
+	debugfs_create_file("read_bench", 0600, priv->debugfs, priv,
+			    &read_bench_fops);
 }
 
 /* Waits for a run that is under way. */
@@ -190,5 +255,7 @@ void dmabed_debugfs_remove(struct dmabed_priv *priv)
 	mutex_lock(&dmabed_bench_lock);
 	if (dmabed_bench.priv == priv)
 		dmabed_bench.priv = NULL;
+	if (dmabed_read_bench.priv == priv)
+		dmabed_read_bench.priv = NULL;
 	mutex_unlock(&dmabed_bench_lock);
 }

@@ -97,13 +97,15 @@ void dmabed_rx_teardown(struct dmabed_rx *rx)
 
 /*
  * Posts buffers, and tells the device when a batch of them has gathered or when
- * it is running low. Returns false if it is low and no memory was to be had.
+ * it is running low. The @last poll of a burst leaves no slot empty, so that a
+ * quiet ring is a full one. Returns false if the device is low and no memory
+ * was to be had.
  */
-static bool dmabed_rx_refill(struct dmabed_rx *rx)
+static bool dmabed_rx_refill(struct dmabed_rx *rx, bool last)
 {
 	u32 missing = dmabed_rx_missing(rx);
 
-	if (missing >= min(rx->batch, DMABED_REFILL_MIN))
+	if (last || missing >= min(rx->batch, DMABED_REFILL_MIN))
 		rx->ops->refill(rx, missing, GFP_ATOMIC | __GFP_NOWARN);
 	if (rx->posted - rx->rung >= rx->batch ||
 	    (rx->rung - rx->next < rx->batch && rx->posted != rx->rung))
@@ -295,7 +297,7 @@ u32 dmabed_rx_poll(struct dmabed_rx *rx, u32 budget, bool *again)
 	}
 	netif_receive_skb_list(&list);
 	dmabed_rx_count(rx->stats, &tally);
-	if (i == n && !dmabed_rx_refill(rx))
+	if (i == n && !dmabed_rx_refill(rx, n < budget))
 		*again = true;
 	return i;
 }

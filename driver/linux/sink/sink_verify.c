@@ -15,6 +15,10 @@ static bool verify = true;
 module_param(verify, bool, 0644);
 MODULE_PARM_DESC(verify, "check sequence numbers and payload (default 1); 0: only count");
 
+static bool echo;
+module_param(echo, bool, 0644);
+MODULE_PARM_DESC(echo, "send every frame back as it came, on the device it came from");
+
 /* Bytes 0, 1, ... 255, 0, ...: filler from any start is a piece of it. */
 const u8 *sink_ramp;
 
@@ -191,6 +195,18 @@ static void sink_consume_list(struct list_head *list)
 	}
 }
 
+/* What the stack cannot take is dropped there and counted by the device. */
+static void sink_echo_list(struct list_head *list)
+{
+	struct sk_buff *skb, *next;
+
+	list_for_each_entry_safe(skb, next, list, list) {
+		skb_list_del_init(skb);
+		skb_push(skb, ETH_HLEN);
+		dev_queue_xmit(skb);
+	}
+}
+
 void sink_receive_list(struct list_head *list, struct packet_type *pt,
 		       struct net_device *orig_dev)
 {
@@ -201,7 +217,10 @@ void sink_receive_list(struct list_head *list, struct packet_type *pt,
 	sink_count_list(&percpu->counts, list);
 	if (READ_ONCE(verify))
 		sink_verify_list(sink, &percpu->counts, list);
-	sink_consume_list(list);
+	if (READ_ONCE(echo))
+		sink_echo_list(list);
+	else
+		sink_consume_list(list);
 }
 
 int sink_receive(struct sk_buff *skb, struct net_device *dev,
