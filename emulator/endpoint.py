@@ -76,6 +76,7 @@ class Endpoint:
         self.dma = SpaceDma(self.space, self.ledger, self.gate)
         self.irqs = IrqLines(self.function.msix, notify or _signal)
         self.device_errors = 0
+        self.touched = True
         self._clock = clock
         self._regions = self._describe_regions()
         # Plain BARs: those whose accesses are the device's, and not MSI-X's.
@@ -85,7 +86,12 @@ class Endpoint:
 
     # ------------------------------------------------------------------ what the edge calls
     def step(self, now_ns: int) -> int | None:
-        """Lets the device work; returns when to call again at the latest, as its ``step`` does."""
+        """Lets the device work; returns when to call again at the latest, as its ``step`` does.
+
+        Sets ``touched`` to False; whatever reaches the device, but not a map or an unmap, sets it
+        to True.
+        """
+        self.touched = False
         self.dma.now_ns = now_ns
         try:
             return self.device.step(now_ns)
@@ -135,6 +141,7 @@ class Endpoint:
     def region_write(self, index: int, offset: int, data: memoryview | bytes) -> None:
         """Writes a BAR or configuration space; dropped while the function does not decode BARs."""
         now_ns = self.dma.now_ns = self._clock()
+        self.touched = True
         size = len(data)
         try:
             if index in self._device_bars and size in _WORD_SIZES and not offset & (size - 1):
@@ -157,6 +164,7 @@ class Endpoint:
         if index not in self._device_bars:
             return self.function.msix.read(offset, count)
         self.dma.now_ns = self._clock()
+        self.touched = True
         try:
             return b"".join(
                 (self.device.mmio_read(index, at, size) & (1 << 8 * size) - 1).to_bytes(
@@ -241,6 +249,7 @@ class Endpoint:
 
     def reset(self, now_ns: int) -> None:
         """DEVICE_RESET is a function-level reset."""
+        self.touched = True
         self.dma.now_ns = now_ns
         try:
             self.function.reset(now_ns)

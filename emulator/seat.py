@@ -24,11 +24,11 @@ class DeviceSeat:
 
     def service(self, now_ns: int) -> bool:
         """Answers the client, then lets the device work if it was touched or its time has come."""
-        touched = self.server.service(now_ns)
-        if not touched and (self._due_ns is None or self._due_ns > now_ns):
-            return False
-        due = self._due_ns = self.endpoint.step(now_ns)
-        return touched or (due is not None and due <= now_ns)
+        served, due = self.server.service(now_ns), self._due_ns
+        if self.endpoint.touched or (due is not None and due <= now_ns):
+            due = self._due_ns = self.endpoint.step(now_ns)
+            return served or (due is not None and due <= now_ns)
+        return served
 
     def next_due_ns(self) -> int | None:
         """The earlier of the device's timer and the next delayed reply."""

@@ -16,7 +16,7 @@
 
 /* Below this, writing descriptors is not worth the cache misses. */
 #define DMABED_REFILL_MIN	16U
-#define DMABED_DOORBELL_MAX	128U
+#define DMABED_DOORBELL_MAX	256U
 
 /* Sums of one poll, added to the statistics at its end. */
 struct dmabed_rx_tally {
