@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from emulator.endpoint import ClientMemory, Endpoint
 from emulator.vfio_user.server import Server
@@ -40,5 +41,5 @@ class DeviceSeat:
         return self.server.filenos()
 
     def close(self) -> None:
-        """Ends the session and removes the socket."""
-        self.server.close()
+        """Ends the session now, on the clock of the loop, and removes the socket."""
+        self.server.close(time.monotonic_ns())

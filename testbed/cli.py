@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``dmabed run | bench | vm | serve | scenarios``."""
+"""The command line: ``dmabed run | bench | vm | serve``."""
 
 from __future__ import annotations
 
@@ -69,17 +69,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def _scenario(chosen: argparse.Namespace) -> Scenario:
     scenario = load_scenario(chosen.scenario)
-    seed = chosen.seed if chosen.seed is not None else os.environ.get("SEED")
-    if not seed:
+    seed = chosen.seed if chosen.seed is not None else os.environ.get("SEED", "")
+    if seed == "":
         return scenario
     try:
-        return replace(scenario, seed=int(seed))
+        number = int(seed)
     except ValueError:
         raise DmabedError(f"SEED={seed}: must be a whole number") from None
+    if not 0 <= number < 1 << 63:
+        raise DmabedError(f"seed {number}: must be from 0 to 2^63 - 1")
+    return replace(scenario, seed=number)
 
 
 def _run(chosen: argparse.Namespace) -> int:
     scenario = _scenario(chosen)
+    if scenario.cases is None and scenario.curve is None:
+        raise DmabedError(
+            f"{scenario.source}: has neither [cases] nor [curve] to run; use: dmabed bench"
+        )
     artifacts = setup(print)
     folder = run_folder(chosen.out)
     print(f"seed {scenario.seed}; {artifacts.acceleration.describe()}")

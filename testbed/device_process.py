@@ -45,7 +45,11 @@ class DeviceProcess:
         )
         self.process.start()
         theirs.close()
-        self._answer("start", _START_S)
+        try:
+            self._answer("start", _START_S)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
@@ -81,8 +85,9 @@ class DeviceProcess:
     def _answer(self, method: str, timeout_s: float) -> Any:  # noqa: ANN401
         try:
             if not self._pipe.poll(timeout_s):
+                self.process.kill()  # a late answer would pass for that of the next call
                 raise LaboratoryError(
-                    f"the device process did not answer {method} in {timeout_s} s"
+                    f"the device process did not answer {method} in {timeout_s} s; it was ended"
                 )
             outcome, value = self._pipe.recv()
         except (EOFError, OSError) as error:
@@ -107,7 +112,7 @@ def _serve(
     try:
         laboratory = Laboratory(specs, policy)
     except DmabedError as error:
-        pipe.send(("error", error))
+        pipe.send(("error", _portable("start", error)))
         return
     with contextlib.closing(laboratory):
         pipe.send(("ok", None))
@@ -122,10 +127,9 @@ def _take_calls(laboratory: Laboratory, pipe: Connection) -> None:
             return
         method, arguments = request
         try:
-            answer = ("ok", getattr(laboratory, method)(*arguments))
+            pipe.send(("ok", getattr(laboratory, method)(*arguments)))
         except Exception as error:  # everything goes back to the caller
-            answer = ("error", _portable(method, error))
-        pipe.send(answer)
+            pipe.send(("error", _portable(method, error)))
 
 
 def _requests(pipe: Connection) -> Iterator[Any]:
@@ -136,6 +140,7 @@ def _requests(pipe: Connection) -> Iterator[Any]:
     yield None
 
 
-def _portable(method: str, error: Exception) -> Exception:
-    """The error itself if it survives the pipe, else its words."""
-    return LaboratoryError(f"{method}: {type(error).__name__}: {error}")
+def _portable(method: str, error: Exception) -> LaboratoryError:
+    """The words of an error: not every error survives the pipe. A foreign one is named."""
+    name = "" if isinstance(error, DmabedError) else f"{type(error).__name__}: "
+    return LaboratoryError(f"{method}: {name}{error}")

@@ -7,6 +7,7 @@ reply the guest waits for. Its public methods are what the run calls from outsid
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,7 @@ from typing import Any
 
 from emulator.endpoint import Endpoint
 from emulator.iommu.latency import LatencyModel
-from emulator.ledger import Ledger, Policy
-from emulator.ledger.stale import Windows
+from emulator.ledger import DeviceLedger, Ledger, Policy
 from emulator.loop import DeviceLoop
 from emulator.nic.config import NicConfig
 from emulator.nic.wire.base import Wire
@@ -92,16 +92,28 @@ class _Bench:
     generator: Generator | None = None
     replay: Replay | None = None
     capture: PcapWriter | None = None
-    violations_before: int = 0
+    kept_before: int = 0
+    counted_before: int = 0
     closers: list[Any] = field(default_factory=list)
 
 
 class Laboratory:
-    """Serves ``specs`` and judges them by ``policy``."""
+    """Serves ``specs`` and judges them by ``policy``.
+
+    Every method that takes the name of a NIC raises LaboratoryError if there is none of that name.
+
+    Raises:
+        DmabedError: a socket cannot be listened at; none is left behind then.
+    """
 
     def __init__(self, specs: list[NicSpec], policy: Policy) -> None:
         self.ledger = Ledger(time.monotonic_ns, policy)
-        self._benches = {spec.name: self._bench(spec) for spec in specs}
+        self._benches: dict[str, _Bench] = {}
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            for spec in specs:
+                self._benches[spec.name] = self._bench(spec)
+            undo.pop_all()
         self.loop = DeviceLoop([bench.seat for bench in self._benches.values()])
 
     def _bench(self, spec: NicSpec) -> _Bench:
@@ -117,16 +129,27 @@ class Laboratory:
             self.unplug(name)
             bench.seat.close()
 
+    def _named(self, name: str) -> _Bench:
+        if name not in self._benches:
+            raise LaboratoryError(f'no NIC "{name}"; there are: {", ".join(self._benches)}')
+        return self._benches[name]
+
+    def _ledger_of(self, name: str) -> DeviceLedger:
+        self._named(name)
+        return self.ledger.devices[name]
+
     # ------------------------------------------------------------------ the cable
     def send(self, name: str, traffic: Traffic) -> None:
         """Plugs in a generator; it also checks the test frames that the guest sends."""
-        bench = self._benches[name]
+        self.unplug(name)
+        bench = self._named(name)
         bench.generator = traffic.generator()
         self._plug(bench, bench.generator)
 
     def replay(self, name: str, source: Path, capture: Path | None = None) -> None:
         """Plugs in the frames of a pcap file; ``capture``: all frames seen go to that file."""
-        bench = self._benches[name]
+        self.unplug(name)
+        bench = self._named(name)
         bench.replay = Replay(read_pcap(source))
         wire: Wire = bench.replay
         if capture is not None:
@@ -138,7 +161,7 @@ class Laboratory:
 
     def unplug(self, name: str) -> None:
         """Takes away what :meth:`send` or :meth:`replay` plugged in; closes the capture."""
-        bench = self._benches[name]
+        bench = self._named(name)
         bench.cable.plug(None)
         if bench.capture is not None:
             bench.capture.flush()
@@ -149,7 +172,7 @@ class Laboratory:
 
     def sent(self, name: str) -> tuple[int, bool]:
         """Frames that the plugged-in source has sent, and whether it is done."""
-        bench = self._benches[name]
+        bench = self._named(name)
         if bench.generator is not None:
             return bench.generator.total_sent, bench.generator.done
         if bench.replay is not None:
@@ -158,7 +181,7 @@ class Laboratory:
 
     def received(self, name: str) -> Received:
         """What the guest sent since :meth:`send`."""
-        generator = self._benches[name].generator
+        generator = self._named(name).generator
         if generator is None:
             raise LaboratoryError(f"{name}: no generator is plugged in; call send first")
         seen = generator.checker
@@ -166,7 +189,7 @@ class Laboratory:
 
     def link(self, name: str, up: bool) -> None:
         """Plugs the cable in or pulls it out."""
-        bench = self._benches[name]
+        bench = self._named(name)
         bench.device.link(up, time.monotonic_ns())
         bench.seat.wake()
 
@@ -177,31 +200,35 @@ class Laboratory:
     # ------------------------------------------------------------------ the IOMMU
     def latency(self, name: str, model: LatencyModel) -> None:
         """How long maps and unmaps take from now on."""
-        self._benches[name].seat.endpoint.latency = model
+        self._named(name).seat.endpoint.latency = model
 
     # ------------------------------------------------------------------ the ledger
     def begin_case(self, name: str) -> None:
         """Stale windows and violations are counted from here."""
-        bench = self._benches[name]
-        bench.violations_before = sum(self.ledger.log.counts.values())
-        self.ledger.devices[name].stale.windows = Windows()
-        self.ledger.devices[name].live_at_released = None
+        bench, device = self._named(name), self._ledger_of(name)
+        bench.kept_before = len(self.ledger.log.kept)
+        bench.counted_before = sum(self.ledger.log.counts.values())
+        device.stale.restart()
+        device.live_at_released = None
 
     def violations(self, name: str) -> list[str]:
-        """Sentences of the violations since :meth:`begin_case` that were kept."""
-        return [str(v) for v in self.ledger.log.kept[self._benches[name].violations_before :]]
+        """Sentences of the violations since :meth:`begin_case`; one for all that were not kept."""
+        bench, log = self._named(name), self.ledger.log
+        told = [str(violation) for violation in log.kept[bench.kept_before :]]
+        hidden = sum(log.counts.values()) - bench.counted_before - len(told)
+        return [*told, f"and {hidden} more violations, counted only"] if hidden else told
 
     def window_begin(self, name: str) -> None:
         """Counts maps, unmaps and packets from here."""
-        self.ledger.window_begin(time.monotonic_ns(), "case", name)
+        self._ledger_of(name).window_begin(time.monotonic_ns(), "case")
 
     def window_end(self, name: str) -> dict[str, Any]:
         """The counts since :meth:`window_begin`: ``Amortisation.to_json``."""
-        return self.ledger.window_end(time.monotonic_ns(), "case", name).to_json()
+        return self._ledger_of(name).window_end(time.monotonic_ns(), "case").to_json()
 
     def exposed(self, name: str) -> Exposed:
         """What the device can reach now, and could reach for too long."""
-        device = self.ledger.devices[name]
+        device = self._ledger_of(name)
         open_since = device.stale.open_since.values()
         ages = [time.monotonic_ns() - since for since in open_since]
         windows = device.stale.windows
@@ -217,7 +244,7 @@ class Laboratory:
 
     def totals(self, name: str) -> dict[str, Any]:
         """Counts since the device was served."""
-        return self.ledger.devices[name].totals.to_json()
+        return self._ledger_of(name).totals.to_json()
 
     def verdict(self) -> dict[str, Any]:
         """See ``Verdict.to_json``."""
@@ -230,4 +257,4 @@ class Laboratory:
 
     def device_errors(self, name: str) -> int:
         """Exceptions out of the device model: a bug of ours each."""
-        return self._benches[name].seat.endpoint.device_errors
+        return self._named(name).seat.endpoint.device_errors

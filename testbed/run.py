@@ -193,6 +193,8 @@ def _case_result(
         notes.append(
             f"the guest counted {seen.packets} of {packets} packets, {seen.errors} of them wrong"
         )
+    if exposed.at_release is None:
+        notes.append("the driver never said that it had given its memory back")
     verdict: Verdict = "violated" if violations or notes else "clean"
     if verdict == "clean" and exposed.windows:
         verdict = "exposed"

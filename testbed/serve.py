@@ -30,10 +30,10 @@ def serve(device: str, socket: Path) -> int:
         "driver": "vfio-user-pci",
         "socket": {"type": "unix", "path": str(socket.absolute())},
     }
-    print(f"serving {device}; give QEMU: -device '{json.dumps(properties)}'", flush=True)
     loop = DeviceLoop([seat])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.stop())
+    print(f"serving {device}; give QEMU: -device '{json.dumps(properties)}'", flush=True)
     with contextlib.closing(seat):
         loop.run()
     print("\n".join(ledger.verdict().summary))

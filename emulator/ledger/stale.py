@@ -56,6 +56,11 @@ class StaleTracker:
         """Generation -> ns since when it is stale, of mappings that are still alive."""
         return self._since
 
+    def restart(self) -> None:
+        """Counts from here on only: windows that are open have been reported as such."""
+        self.windows = Windows()
+        self._since.clear()
+
     def released(self, now_ns: int, baseline: set[int]) -> int:
         """Every live mapping outside the baseline is stale from now on; returns how many."""
         stale = [m for m in self._live.mappings() if m.generation not in baseline]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import socket
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -26,7 +27,7 @@ _STALL_S = 0.1
 class Feeder:
     """Sends frames of ``length`` bytes from the socket ``ours`` to ``theirs`` until stopped.
 
-    Use it as a context manager; both sockets are bound by QEMU and by it, in either order.
+    Use it as a context manager. It binds ``ours``, QEMU binds ``theirs``, in either order.
     """
 
     def __init__(self, ours: Path, theirs: Path, length: int, seed: int) -> None:
@@ -49,17 +50,34 @@ class Feeder:
 
 
 def _feed(ours: Path, theirs: Path, length: int, seed: int, stop: Event) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever stops us
     generator = Generator(GeneratorConfig(seed=seed, sizes=Fixed(length), flows=4))
     frames = list(generator.receive(_STOCK, 0))
     ours.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out, contextlib.suppress(OSError):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
         out.bind(str(ours))
-        out.connect(str(theirs))
         out.settimeout(_STALL_S)
-        position = 0
+        if _connect(out, theirs, stop):
+            _send_all(out, frames, stop)
+    ours.unlink(missing_ok=True)
+
+
+def _connect(out: socket.socket, theirs: Path, stop: Event) -> bool:
+    """Waits for the receiver; False if stopped before there is one."""
+    while not stop.is_set():
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            out.connect(str(theirs))
+            return True
+        stop.wait(_STALL_S)
+    return False
+
+
+def _send_all(out: socket.socket, frames: list[bytes], stop: Event) -> None:
+    """Until stopped, or the receiver is gone."""
+    position = 0
+    with contextlib.suppress(ConnectionError):
         while not stop.is_set():
             position = _burst(out, frames, position)
-    ours.unlink(missing_ok=True)
 
 
 def _burst(out: socket.socket, frames: list[bytes], position: int) -> int:

@@ -121,7 +121,6 @@ async def _trace_counts(rig: Rig, act: Callable[[], Awaitable[object]]) -> dict[
     """How many iommu:map and iommu:unmap events the guest's own tracer sees while ``act`` runs."""
     run = rig.guest.run
     trace = "/sys/kernel/tracing"
-    await run(f"mountpoint -q {trace} || mount -t tracefs none {trace}")
     await run(f"echo 65536 > {trace}/buffer_size_kb; echo > {trace}/trace")
     for event in ("map", "unmap"):
         await run(f"echo 1 > {trace}/events/iommu/{event}/enable")
@@ -235,8 +234,11 @@ def test_pcap_that_comes_back_from_the_guest_differs_from_the_one_sent(
     async def scene(rig: Rig) -> None:
         await rig.load_sink(verify=False)
         await rig.guest.run("echo 1 > /sys/module/dmabed_sink/parameters/echo")
+        # The distribution's default, fq_codel, drops what waits for long; that is its job.
+        await rig.guest.run("echo pfifo_fast > /proc/sys/net/core/default_qdisc")
         await rig.load(strategy, small_nic())
-        await rig.guest.run(f"ip link set {rig.interface} mtu 9000 txqueuelen 10000")
+        await rig.guest.run(f"ip link set {rig.interface} mtu 9000")
+        await rig.guest.run(f"echo 10000 > /sys/class/net/{rig.interface}/tx_queue_len")
         rig.devices.call("replay", "nic", tmp_path / "in.pcap", tmp_path / "out.pcap")
         await rig.all_sent(30)
         await asyncio.sleep(0.5)
@@ -247,6 +249,7 @@ def test_pcap_that_comes_back_from_the_guest_differs_from_the_one_sent(
     with (tmp_path / "out.pcap").open("rb") as file:
         seen = [frame for _, frame in dpkt.pcap.Reader(file)]
     # The capture holds both directions: each frame once on its way in and once on its way back.
+    assert len(seen) == 2 * len(frames)
     assert sorted(seen) == sorted(frames + frames)
 
 
@@ -319,7 +322,7 @@ def test_rings_and_channels_cannot_be_changed_under_traffic(play):
 @pytest.mark.slow
 def test_200_loads_and_unloads_under_traffic_leave_something_behind(play):
     async def scene(rig: Rig) -> None:
-        rig.devices.call("send", "nic", Traffic(60, 1514, rate_pps=2000, flows=4))
+        rig.devices.call("send", "nic", Traffic(60, 1514, rate_pps=400, flows=4))
         await rig.guest.push(rig.modules["dmabed_nic"], "/tmp/nic.ko")
         await rig.guest.run(
             "for i in $(seq 200); do"
