@@ -88,8 +88,8 @@ class Endpoint:
     def step(self, now_ns: int) -> int | None:
         """Lets the device work; returns when to call again at the latest, as its ``step`` does.
 
-        Sets ``touched`` to False; whatever reaches the device, but not a map or an unmap, sets it
-        to True.
+        Sets ``touched`` to False; what reaches the device sets it to True, but for maps,
+        unmaps and, where the device says so, reads.
         """
         self.touched = False
         self.dma.now_ns = now_ns
@@ -164,7 +164,7 @@ class Endpoint:
         if index not in self._device_bars:
             return self.function.msix.read(offset, count)
         self.dma.now_ns = self._clock()
-        self.touched = True
+        self.touched |= self.device.reads_matter
         try:
             return b"".join(
                 (self.device.mmio_read(index, at, size) & (1 << 8 * size) - 1).to_bytes(

@@ -24,6 +24,7 @@ class NicDevice(PciDevice):
     vendor_id, device_id = VENDOR_ID, DEVICE_ID
     class_code, revision = CLASS_CODE, REVISION_ID
     bars: ClassVar = {0: Bar(size=BAR_SIZE)}
+    reads_matter = False
 
     nic: Nic
 

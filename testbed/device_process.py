@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import multiprocessing
 import os
@@ -114,6 +115,7 @@ def _serve(
     except DmabedError as error:
         pipe.send(("error", _portable("start", error)))
         return
+    gc.freeze()  # what is there now stays; a collection would only delay somebody's reply
     with contextlib.closing(laboratory):
         pipe.send(("ok", None))
         laboratory.loop.control(lambda: _take_calls(laboratory, pipe), pipe.fileno())

@@ -25,6 +25,7 @@ class PciDevice:
 
     vendor_id, device_id: 16 bits. class_code: 24 bits (class, subclass, interface). bars: slot to
     :class:`Bar`. msix_vectors: 0 to 128. no_soft_reset: the way from D3hot to D0 keeps the state.
+    reads_matter: a register read may give :meth:`step` something to do.
     They are read once, when the device is served; an ``__init__`` may set all but ``bars``.
 
     Once attached there are ``self.dma`` to reach guest memory, ``self.irq`` to interrupt, and
@@ -41,6 +42,7 @@ class PciDevice:
     bars: ClassVar[Mapping[int, Bar]] = MappingProxyType({0: Bar(size=4096)})
     msix_vectors: int = 1
     no_soft_reset: bool = False
+    reads_matter: bool = True
 
     dma: DmaPort
     irq: IrqPort

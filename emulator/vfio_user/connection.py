@@ -23,6 +23,8 @@ _CHUNK = 1 << 16
 # at all, so no header is ever split. QEMU gives up on a header that it cannot read in one go.
 _TOGETHER = 1 << 14
 _ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
+# Plain integers: the enum's operators cost more than the call they are for.
+_CLOEXEC, _TRUNCATED = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_CTRUNC)
 
 
 class Connection:
@@ -143,7 +145,7 @@ class Connection:
             return False
         try:
             size, ancillary, flags, _ = self._sock.recvmsg_into(
-                (view,), _ANCILLARY, socket.MSG_CMSG_CLOEXEC
+                (view,), _ANCILLARY, _CLOEXEC
             )
         except BlockingIOError:
             return False
@@ -151,7 +153,7 @@ class Connection:
             self.close(f"receive failed: {error}", now_ns)
             return True
         fds = _descriptors(ancillary) if ancillary else []
-        if size and not flags & socket.MSG_CTRUNC:
+        if size and not flags & _TRUNCATED:
             actions = self.session.feed(view[:size], fds, now_ns)
             if actions:
                 self._perform(actions, now_ns)

@@ -11,6 +11,7 @@ import contextlib
 import multiprocessing
 import signal
 import socket
+import struct
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -21,7 +22,9 @@ from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig
 _STOCK = 1024
 #: Sent between two looks at whether to stop.
 _BURST = 64
+#: How long to wait for room, or for a receiver, before looking at whether to stop.
 _STALL_S = 0.1
+_STALL = struct.pack("ll", 0, round(_STALL_S * 1e6))  # a struct timeval
 
 
 class Feeder:
@@ -56,7 +59,8 @@ def _feed(ours: Path, theirs: Path, length: int, seed: int, stop: Event) -> None
     ours.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
         out.bind(str(ours))
-        out.settimeout(_STALL_S)
+        # Not settimeout: Python would then ask for room before every single frame.
+        out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _STALL)
         if _connect(out, theirs, stop):
             _send_all(out, frames, stop)
     ours.unlink(missing_ok=True)
@@ -85,7 +89,7 @@ def _burst(out: socket.socket, frames: list[bytes], position: int) -> int:
     for _ in range(_BURST):
         try:
             out.send(frames[position])
-        except TimeoutError:
+        except BlockingIOError:
             return position
         position = (position + 1) % len(frames)
     return position

@@ -121,7 +121,9 @@ def test_interrupt_ends_with_status_130(
     assert "interrupted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("action", "typo", "meant"), [("run", "quik", "quick"), ("bench", "bnch", "bench")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("action", "typo", "meant"), [("run", "quik", "quick"), ("bench", "bnch", "bench")]
+)
 def test_mistyped_scenario_is_refused_with_the_name_that_was_meant(
     action: str, typo: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,7 +195,11 @@ def test_serve_and_vm_get_what_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_p
         seen.append(chosen)
         return 3
 
-    monkeypatch.setattr(cli, "serve", lambda *chosen: seen.append(chosen) or 0)
+    def serve(*chosen: object) -> int:
+        seen.append(chosen)
+        return 0
+
+    monkeypatch.setattr(cli, "serve", serve)
     monkeypatch.setattr(cli, "guest_shell", shell)
     assert cli.main(["serve", "d.py:D", "--socket", str(tmp_path / "s")]) == 0
     assert cli.main(["vm", "--iommu", "virtio-lazy", "--rx-mode", "map_per_packet"]) == 3

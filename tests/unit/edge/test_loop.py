@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import select
 import signal
 import socket
@@ -51,7 +52,9 @@ class VirtualTime:
         self.now_ns += LOOK_NS
         return self.now_ns
 
-    def select(self, readers: object, writers: object, other: object, timeout: float | None) -> None:
+    def select(
+        self, readers: object, writers: object, other: object, timeout: float | None
+    ) -> None:
         self.sleeps.append((self.now_ns, timeout))
         self.now_ns += round((timeout or 0) * 1e9)
         self.on_sleep()
@@ -148,7 +151,7 @@ def test_control_is_not_starved_by_constant_traffic(virtual: VirtualTime) -> Non
     loop.control(take, 0)
     loop.run()
     assert virtual.sleeps == []
-    gaps = [later - earlier for earlier, later in zip(calls, calls[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(calls)]
     assert max(gaps) <= 2_000_000, "control waits for milliseconds"
     assert min(gaps) >= 500_000, "control costs every round a system call"
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -17,8 +18,15 @@ from testbed.scenario import Case, CurvePlan, known_presets
 
 CASE = Case("page_pool", "virtio-lazy", 64)
 TIMES = MapTimes(100.0, 200.0, 90.0, 180.0)
-CLEAN = {"live": 0, "at_release": 0, "longest_ns": 0, "windows": 0, "open": 0, "posted": 0}
-RECEIVED = {"packets": 1001, "seconds": 2.0, "errors": 0, "short": 0}
+CLEAN: dict[str, Any] = {
+    "live": 0,
+    "at_release": 0,
+    "longest_ns": 0,
+    "windows": 0,
+    "open": 0,
+    "posted": 0,
+}
+RECEIVED: dict[str, Any] = {"packets": 1001, "seconds": 2.0, "errors": 0, "short": 0}
 
 
 def result(violations: tuple[str, ...] = (), packets: int = 1001, **changes: Any) -> CaseResult:
@@ -164,8 +172,6 @@ async def reception_of(text: str, interface: str) -> Reception:
 
 
 def test_sink_of_another_interface_is_not_counted() -> None:
-    import asyncio
-
     text = (
         "device eth1\npackets 5 first_ns 0 last_ns 9 gaps 9\n"
         "device eth10\npackets 7 first_ns 1000000000 last_ns 3000000000 small 2\n"

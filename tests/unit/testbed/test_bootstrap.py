@@ -25,10 +25,10 @@ class Host:
         self.root = True
         self.status = {"install": 0, "sudo": 0}
         self.commands: list[list[str]] = []
-        monkeypatch.setattr(bootstrap.shutil, "which", self.which)
-        monkeypatch.setattr(bootstrap.subprocess, "run", self.run)
-        monkeypatch.setattr(bootstrap.os, "geteuid", lambda: 0 if self.root else 1000)
-        monkeypatch.setattr(bootstrap.sys, "stdin", SimpleNamespace(isatty=lambda: False))
+        monkeypatch.setattr("testbed.bootstrap.shutil.which", self.which)
+        monkeypatch.setattr("testbed.bootstrap.subprocess.run", self.run)
+        monkeypatch.setattr("testbed.bootstrap.os.geteuid", lambda: 0 if self.root else 1000)
+        monkeypatch.setattr("testbed.bootstrap.sys.stdin", SimpleNamespace(isatty=lambda: False))
         monkeypatch.setattr(bootstrap, "_has_ensurepip", lambda: self.venv)
 
     def which(self, name: str) -> str | None:
@@ -138,7 +138,9 @@ def test_environment_that_is_ready_is_not_made_again(
 ) -> None:
     stamp = tmp_path / "stamp"
     monkeypatch.setattr(bootstrap, "STAMP", stamp)
-    monkeypatch.setattr(bootstrap.venv, "EnvBuilder", lambda **options: pytest.fail("made again"))
+    monkeypatch.setattr(
+        "testbed.bootstrap.venv.EnvBuilder", lambda **options: pytest.fail("made again")
+    )
     stamp.write_text(bootstrap._wanted())
     bootstrap.make_environment()
     assert host.commands == []
@@ -151,8 +153,7 @@ def test_changed_lock_makes_the_environment_again(
     monkeypatch.setattr(bootstrap, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(bootstrap, "LOCK", tmp_path / "lock")
     monkeypatch.setattr(
-        bootstrap.venv,
-        "EnvBuilder",
+        "testbed.bootstrap.venv.EnvBuilder",
         lambda with_pip, clear: SimpleNamespace(create=lambda folder: made.append(clear)),
     )
     (tmp_path / "lock").write_text("numpy==2.0\n")
@@ -170,9 +171,10 @@ def test_pip_that_fails_leaves_no_stamp(
     host.status["install"] = 1
     monkeypatch.setattr(bootstrap, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(
-        bootstrap.venv, "EnvBuilder", lambda **options: SimpleNamespace(create=lambda folder: None)
+        "testbed.bootstrap.venv.EnvBuilder",
+        lambda **options: SimpleNamespace(create=lambda folder: None),
     )
-    monkeypatch.setattr(bootstrap.sys, "stderr", SimpleNamespace(write=lambda text: None))
+    monkeypatch.setattr("testbed.bootstrap.sys.stderr", SimpleNamespace(write=lambda text: None))
     with pytest.raises(SystemExit, match="locked packages"):
         bootstrap.make_environment()
     assert not (tmp_path / "stamp").exists()
@@ -182,7 +184,7 @@ def test_old_python_is_refused_before_anything_else(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose("make")(host)
-    monkeypatch.setattr(bootstrap.sys, "version_info", (3, 10, 1))
+    monkeypatch.setattr("testbed.bootstrap.sys.version_info", (3, 10, 1))
     with pytest.raises(SystemExit, match=r"3\.11"):
         bootstrap.main([])
     assert host.commands == []
@@ -199,5 +201,9 @@ def test_bootstrap_needs_nothing_but_the_standard_library() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Import)
         for alias in node.names
-    } | {str(node.module).split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    } | {
+        str(node.module).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+    }
     assert names <= set(sys.stdlib_module_names)

@@ -96,7 +96,7 @@ def test_host_without_the_program_is_told_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host_is(monkeypatch, "fedora")
-    monkeypatch.setattr(guest_tools.shutil, "which", lambda name, path: None)
+    monkeypatch.setattr("vm.guest_tools.shutil.which", lambda name, path: None)
     with pytest.raises(SetupError, match="install ethtool"):
         provide_tools(tmp_path / "cache", lambda text: None, {"PATH": ""})
 
