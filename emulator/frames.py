@@ -19,7 +19,8 @@ class FrameBatch:
     """``n`` frames without FCS.
 
     data: uint8[total bytes]; offsets, lengths: int64[n], bytes. Frame ``i`` is
-    ``data[offsets[i] : offsets[i] + lengths[i]]``. Frames may share bytes; nobody writes to ``data``.
+    ``data[offsets[i] : offsets[i] + lengths[i]]``. Frames may share bytes; nobody writes to
+    ``data``.
     """
 
     data: NDArray[np.uint8]

@@ -2,7 +2,8 @@
 """How a device reaches its host: the ports that are injected into it, and nothing else.
 
 A device model knows neither sockets nor simulators. It is given a :class:`DmaPort` and an
-:class:`IrqPort`; who watches is given to it as an :class:`Observer`. Fault injection wraps these ports.
+:class:`IrqPort`; who watches is given to it as an :class:`Observer`. Fault injection wraps these
+ports.
 """
 
 from __future__ import annotations
@@ -45,9 +46,7 @@ class DmaPort(Protocol):
         """
         ...
 
-    def scatter(
-        self, iovas: NDArray[np.uint64], frames: FrameBatch
-    ) -> NDArray[np.bool_]:
+    def scatter(self, iovas: NDArray[np.uint64], frames: FrameBatch) -> NDArray[np.bool_]:
         """Writes frame ``i`` at ``iovas[i]``; returns bool[n], False where it was refused."""
         ...
 
@@ -119,5 +118,5 @@ class Observer(Protocol):
         ...
 
     def note(self, now_ns: int, value: int) -> None:
-        """The driver wrote ``value`` to the NOTE register (1 bound, 2 memory given back, 3 gone)."""
+        """The driver wrote ``value`` to NOTE: 1 bound, 2 all memory given back, 3 gone."""
         ...

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.endpoint import Endpoint
-from emulator.iommu.latency import LatencyModel
+from emulator.iommu.latency import MESSAGE_TIMEOUT_MS, LatencyModel
 from emulator.ledger import DeviceLedger, Ledger, Policy
 from emulator.loop import DeviceLoop
 from emulator.nic.config import NicConfig
@@ -199,7 +199,12 @@ class Laboratory:
 
     # ------------------------------------------------------------------ the IOMMU
     def latency(self, name: str, model: LatencyModel) -> None:
-        """How long maps and unmaps take from now on."""
+        """How long maps and unmaps take from now on.
+
+        Raises:
+            LatencyError: a reply could come after QEMU has given up waiting for it.
+        """
+        model.refuse_beyond(MESSAGE_TIMEOUT_MS)
         self._named(name).seat.endpoint.latency = model
 
     # ------------------------------------------------------------------ the ledger

@@ -18,6 +18,7 @@ from typing import Any
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
 from emulator.nic.config import NicConfig
+from emulator.nic.identity import VENDOR_ID
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.laboratory import Exposed, NicSpec, Traffic
@@ -28,14 +29,14 @@ from vm.guest import Guest
 from vm.machine import GuestConfig, VfioUserDevice
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
-#: Quiet and quick: no packets of the guest's own accord, no mitigations of processors it has not.
-KERNEL_ARGS = ("ipv6.disable=1", "mitigations=off")
 MAC = bytes.fromhex("02dbed00000a")
 #: The guest's address; the peer on the cable is ``emulator.nic.wire.peer.PEER_IP``.
 GUEST_ADDRESS = "192.0.2.2/24"
 
 _POLL_S = 0.005
 _CARRIER_S = 10.0
+#: Frames to find out roughly how fast a guest takes them.
+_TRIAL = 2000
 #: After the last packet: the driver's last refill, and under a lazy IOMMU the flush queue's
 #: timer (10 ms, drivers/iommu/dma-iommu.c), with room for a guest under emulation.
 _SETTLE_S = 0.1
@@ -97,9 +98,20 @@ class Rig:
         await self.guest.run(f"ip link set {self.interface} down")
         await self.guest.rmmod("dmabed_nic")
 
+    async def verify(self, on: bool) -> None:
+        """Whether the sink checks each byte from now on, or only counts."""
+        await self.guest.run(f"echo {int(on)} > /sys/module/dmabed_sink/parameters/verify")
+
     async def load_sink(self, verify: bool) -> None:
         """The module that counts, and with ``verify`` checks, every test frame that arrives."""
         await self.guest.insmod(self.modules["dmabed_sink"], f"verify={int(verify)}")
+
+    async def await_device(self) -> None:
+        """Returns when the guest has found the NIC: at once, unless it was just plugged in."""
+        vendor = f"{VENDOR_ID:#06x}"
+        await self._until(
+            f"grep -q {vendor} /sys/bus/pci/devices/*/vendor", _CARRIER_S, "the NIC to be found"
+        )
 
     async def interfaces(self) -> list[str]:
         """Names of the interfaces that belong to our driver.
@@ -170,10 +182,10 @@ class Rig:
         self, seconds: float, warmup: float, traffic: Callable[[int], Traffic]
     ) -> Steady:
         """As :meth:`receive`, for about ``seconds``; the rate is found by warming up first."""
-        trial = await self.receive(traffic(2000))
+        trial = await self.receive(traffic(_TRIAL))
         rate = trial.reception.packets_per_second
         count = max(int(rate * warmup), 1)
-        if count > 2000:
+        if count > _TRIAL:
             trial = await self.receive(traffic(count))
             rate = trial.reception.packets_per_second
         return await self.receive(
@@ -236,7 +248,6 @@ async def open_rig(
         memory_mib=vm.memory_mib,
         cpus=vm.cpus,
         devices=[VfioUserDevice(str(spec.socket)) for spec in specs],
-        kernel_args=KERNEL_ARGS,
     )
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from emulator.endpoint import Endpoint
 from emulator.iommu.latency import LatencyModel
-from emulator.ledger import Ledger
+from emulator.ledger import Ledger, Verdict
 from emulator.loader import load_device
 from emulator.loop import DeviceLoop
 from emulator.seat import DeviceSeat
@@ -36,5 +36,12 @@ def serve(device: str, socket: Path) -> int:
     print(f"serving {device}; give QEMU: -device '{json.dumps(properties)}'", flush=True)
     with contextlib.closing(seat):
         loop.run()
-    print("\n".join(ledger.verdict().summary))
-    return 0 if ledger.verdict().ok else 3
+    verdict = ledger.verdict()
+    print("\n".join([*verdict.summary, _events(verdict)]))
+    return 0 if verdict.ok else 3
+
+
+def _events(verdict: Verdict) -> str:
+    """How often each kind of event happened; refused accesses are among them."""
+    seen = [f"{count} {name.lower()}" for name, count in verdict.events.items() if count]
+    return f"events: {', '.join(seen) or 'none'}"

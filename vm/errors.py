@@ -26,11 +26,11 @@ class TransferError(VmError):
     """The guest refused to write or read a file; the text names the path and the errno."""
 
 
-class CommandFailed(VmError):  # noqa: N818 - says what happened
+class CommandFailed(VmError):
     """A checked command ended with a status other than 0."""
 
 
-class CommandTimeout(VmError):  # noqa: N818 - says what happened
+class CommandTimeout(VmError):
     """A command ran out of its time; its process group was killed."""
 
 
@@ -43,13 +43,13 @@ class GuestError(VmError):
         super().__init__(f"{what}; last console lines:{tail or ' (none)'}")
 
 
-class GuestPanicked(GuestError):  # noqa: N818 - says what happened
+class GuestPanicked(GuestError):
     """The guest's kernel panicked or reset itself."""
 
 
-class GuestHung(GuestError):  # noqa: N818 - says what happened
+class GuestHung(GuestError):
     """The guest did not answer a heartbeat in time, although QEMU lives."""
 
 
-class QemuDied(GuestError):  # noqa: N818 - says what happened
+class QemuDied(GuestError):
     """QEMU ended without being asked to; the text holds its exit status and what it printed."""

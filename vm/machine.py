@@ -43,6 +43,10 @@ _KERNEL_ARGS = (
     "panic=-1",
     "oops=panic",
     "sysrq_always_enabled",
+    # No mitigations of processors this is not, no bounce buffers to zero, no policies to load.
+    "mitigations=off",
+    "swiotlb=512",
+    "lsm=capability",
     "cryptomgr.notests",
     "init_on_alloc=0",
     "tsc=reliable",

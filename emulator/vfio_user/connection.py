@@ -144,9 +144,7 @@ class Connection:
         if self._sock is None:
             return False
         try:
-            size, ancillary, flags, _ = self._sock.recvmsg_into(
-                (view,), _ANCILLARY, _CLOEXEC
-            )
+            size, ancillary, flags, _ = self._sock.recvmsg_into((view,), _ANCILLARY, _CLOEXEC)
         except BlockingIOError:
             return False
         except OSError as error:

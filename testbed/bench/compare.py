@@ -24,7 +24,7 @@ from testbed.device_process import DeviceProcess
 from testbed.laboratory import NicSpec, Traffic
 from testbed.report.progress import RunProgress
 from testbed.results import BenchRow, RunResult
-from testbed.rig import DRIVER_SOURCE, KERNEL_ARGS, MAC, Rig
+from testbed.rig import DRIVER_SOURCE, MAC, Rig
 from testbed.run import host_facts
 from testbed.scenario import BenchNic, BenchPlan, Iommu, Scenario, Strategy, frame_length_bytes
 from vm.artifacts import Artifacts
@@ -141,7 +141,6 @@ class BenchRun:
             memory_mib=self._scenario.vm.memory_mib,
             cpus=self._scenario.vm.cpus,
             devices=[VfioUserDevice(str(socket)), *(peer.nic for peer in peers.values())],
-            kernel_args=KERNEL_ARGS,
             modules=[module for _, module, _ in self._models.values()],
         )
         modules = {path.stem: path for path in self._artifacts.build_module(DRIVER_SOURCE)}

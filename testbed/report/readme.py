@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The README's picture from a run's results: the amortisation curve over what stays exposed.
+"""What the README shows of a run: a picture, the tables, and what they say to the debate.
 
-``python -m testbed.report.readme RESULTS.json [FOLDER]`` writes FOLDER/result.png and result.svg;
-FOLDER is docs/images by default.
+``python -m testbed.report.readme RESULTS.json`` draws docs/images/result.png and .svg, the
+amortisation curve over what stays exposed, and renews the blocks of README.md between markers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ from emulator.errors import DmabedError
 from testbed.errors import ReportError
 from testbed.report.exposure_plot import draw_exposure
 from testbed.report.plots import Plot, conditions, draw_amortisation, render
+from testbed.report.readme_text import (
+    DEBATE,
+    OUTPUT,
+    TESTS,
+    debate_table,
+    replace_block,
+    run_output,
+    suite_output,
+)
 from testbed.report.style import figure_style, strategy_key, titled_figure
 from testbed.report.titles import curve_title, exposure_title
 from testbed.report.writer import write_atomically
@@ -53,15 +62,34 @@ def _figure(run: RunResult, rows: int) -> Figure:
     return figure
 
 
+def renewed(text: str, source: Path, run: RunResult, test_log: str | None) -> str:
+    """The text of the README ``source`` with its measured blocks written anew.
+
+    Raises:
+        ReportError: a block's markers are missing.
+    """
+    text = replace_block(text, OUTPUT, run_output(run), source)
+    text = replace_block(text, DEBATE, debate_table(run), source)
+    return text if test_log is None else replace_block(text, TESTS, suite_output(test_log), source)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; 0 when both files were written, 1 with the error on standard error."""
+    """The command line; 0 when all was written, 1 with the error on standard error."""
     parser = argparse.ArgumentParser(prog="python -m testbed.report.readme", description=__doc__)
     parser.add_argument("results", type=Path, help="results.json of a run")
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images"))
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("docs/images"), help="for the picture"
+    )
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--tests", type=Path, help="a log of `make test`, for its block")
     options = parser.parse_args(arguments)
     try:
-        plot = picture(RunResult.load(options.results))
+        run = RunResult.load(options.results)
+        plot = picture(run)
+        log = options.tests.read_text() if options.tests else None
+        readme = renewed(options.readme.read_text(), options.readme, run, log)
         options.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(options.readme, readme.encode())
         for suffix, data in (("png", plot.png), ("svg", plot.svg)):
             write_atomically(options.folder / f"{plot.name}.{suffix}", data)
     except (DmabedError, OSError) as error:

@@ -7,6 +7,7 @@ import multiprocessing
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from emulator.frames import FrameBatch
 from emulator.nic.wire.testframes import check
 from emulator.vfio_user import messages as wire
 from testbed.bench import pingpong
-from testbed.bench.feeder import Feeder
+from testbed.bench.feeder import Feeder, _connect
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -61,18 +62,34 @@ def test_same_seed_feeds_the_same_frames(tmp_path: Path, receiver: socket.socket
     assert taken[0] == taken[1] != taken[2]
 
 
-def test_receiver_that_is_bound_late_is_fed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["nothing", "the socket of a QEMU that is gone"])
+def test_receiver_that_is_bound_late_is_connected_to(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "theirs"
+    if before != "nothing":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as gone:
+            gone.bind(str(path))
+
+    class BindsWhileWaiting:
+        waits = 0
+
+        def is_set(self) -> bool:
+            assert self.waits < 3, "it does not see the receiver"
+            return False
+
+        def wait(self, timeout: float) -> None:
+            self.waits += 1
+            if self.waits == 2:
+                path.unlink(missing_ok=True)
+                late.bind(str(path))
+
     with (
-        feeder(tmp_path) as fed,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as late,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe,
     ):
-        while not (tmp_path / "ours").exists():
-            assert fed._process.is_alive()
-        probe.connect(str(tmp_path / "ours"))  # it is up, and has nobody to send to
-        late.settimeout(20)
-        late.bind(str(tmp_path / "theirs"))
-        assert len(late.recv(9000)) == 60
+        stop: Any = BindsWhileWaiting()
+        assert _connect(out, path, stop)
+        out.send(b"frame")
+        assert late.recv(10) == b"frame"
 
 
 def test_feeder_stops_when_its_receiver_takes_no_more(

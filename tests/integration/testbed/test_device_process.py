@@ -136,7 +136,8 @@ sys.stdin.read()
 """
 
 
-def test_device_process_dies_with_its_parent_however_that_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stuck", [False, True])
+def test_device_process_dies_with_its_parent_even_if_stuck(tmp_path: Path, stuck: bool) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, str(tmp_path / "s")],
         stdin=subprocess.PIPE,
@@ -144,8 +145,11 @@ def test_device_process_dies_with_its_parent_however_that_ends(tmp_path: Path) -
         cwd=ROOT,
     ) as parent:
         assert parent.stdout is not None
-        child = os.pidfd_open(int(parent.stdout.readline()))
+        pid = int(parent.stdout.readline())
+        child = os.pidfd_open(pid)
         try:
+            if stuck:
+                os.kill(pid, signal.SIGSTOP)
             assert not select.select([child], [], [], 0)[0], "it is alive"
             parent.kill()
             assert select.select([child], [], [], 20)[0], "it outlives its parent"

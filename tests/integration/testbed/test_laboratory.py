@@ -164,6 +164,17 @@ def test_latency_of_one_nic_is_not_that_of_another(bench: Bench) -> None:
     assert replies(guest, 2) == [first, second]
 
 
+def test_latency_that_outlasts_the_patience_of_qemu_is_refused_and_changes_nothing(
+    bench: Bench,
+) -> None:
+    with pytest.raises(LaboratoryError, match=r"latency: .*'slow'"):
+        bench.call("latency", "nic", LatencyModel("slow", Delay(mean_ns=4_900_000_000)))
+    guest = bench.guest()
+    first = guest.client.send(Command.DMA_MAP, map_payload(1 << 32, PAGE))
+    second = read_of_id(guest)
+    assert replies(guest, 2) == [first, second]
+
+
 # ---------------------------------------------------------------------- the ledger
 def test_clean_driver_leaves_nothing_behind(bench: Bench) -> None:
     guest = bench.guest()

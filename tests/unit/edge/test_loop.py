@@ -277,6 +277,22 @@ def test_loop_polls_for_a_while_after_work_before_it_sleeps(virtual: VirtualTime
     assert SPIN_NS <= slept_at - worked_at[2] < 2 * SPIN_NS
 
 
+def test_control_is_called_at_once_when_the_loop_wakes(virtual: VirtualTime) -> None:
+    loop = DeviceLoop([Seat()], spin_ns=0)
+    woken: list[int] = []
+    called: list[int] = []
+    virtual.on_sleep = lambda: woken.append(virtual.now_ns)
+
+    def take() -> None:
+        if woken:
+            called.append(virtual.now_ns)
+            loop.stop()
+
+    loop.control(take, 0)
+    loop.run()
+    assert called[0] - woken[0] < 5 * LOOK_NS
+
+
 def test_every_seat_is_serviced_though_the_first_is_always_busy(virtual: VirtualTime) -> None:
     busy, other = Seat(lambda now_ns: True), Seat()
     loop = DeviceLoop([busy, other])

@@ -23,6 +23,7 @@ from testbed.report.plots import (
     rates_figure,
 )
 from testbed.report.readme import main, picture
+from testbed.report.readme_text import DEBATE, OUTPUT, TESTS
 from testbed.report.style import figure_style, typeset
 from testbed.results import RunResult
 
@@ -140,10 +141,16 @@ def test_readme_picture_is_written_from_a_file(
     folder = tmp_path
     results = folder / "results.json"
     results.write_text(run.to_json())
-    assert main([str(results), str(folder / "images")]) == 0
+    readme = folder / "README.md"
+    readme.write_text(
+        "".join(f"<!-- {b} -->\nold\n<!-- /{b} -->\n" for b in (OUTPUT, DEBATE, TESTS))
+    )
+    arguments = [str(results), str(folder / "images"), "--readme", str(readme)]
+    assert main(arguments) == 0
     assert sorted(p.name for p in (folder / "images").iterdir()) == ["result.png", "result.svg"]
+    assert readme.read_text().count("old") == 1, "without a log the tests' block stays"
     results.write_text("{}")
-    assert main([str(results), str(folder / "images")]) == 1
+    assert main(arguments) == 1
     assert "schema: missing" in capsys.readouterr().err
 
 
