@@ -110,6 +110,20 @@ def _wanted() -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def _works(environment: Path) -> bool:
+    """Whether there is an environment of this very Python; another one is made anew."""
+    python = environment / "bin" / "python"
+    if not python.exists():
+        return False
+    said = subprocess.run(
+        [str(python), "-c", "import pip, sys; print(sys.version)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return said.stdout.strip() == sys.version.strip()
+
+
 def make_environment() -> None:
     """Creates ``.venv`` with the locked packages and the project itself in it."""
     wanted = _wanted()
@@ -117,7 +131,7 @@ def make_environment() -> None:
         return
     say("creating .venv and installing the locked Python packages")
     try:
-        venv.EnvBuilder(with_pip=True, clear=not STAMP.exists()).create(VENV)
+        venv.EnvBuilder(with_pip=True, clear=not _works(VENV)).create(VENV)
     except (OSError, subprocess.CalledProcessError) as error:
         fail(f"python3 -m venv failed ({error}); install python3-venv")
     pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]

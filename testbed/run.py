@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 from emulator.iommu.latency import Delay, LatencyModel
 from emulator.iommu.preset import load_preset
@@ -33,6 +34,8 @@ from vm.artifacts import Artifacts
 _MAP_PAIRS = 500
 #: Packets of each case whose payload the guest checks; those that are timed are only counted.
 _CHECKED = 1000
+#: Packets that tell roughly how fast a strategy is at one latency.
+_CURVE_TRIAL = 300
 #: How long to look on after a release for stale mappings to go: Linux's flush queue has a timer of
 #: 10 ms, or of 1 s for one queue shared by all CPUs (drivers/iommu/dma-iommu.c).
 _STALE_WAIT_S = 3.0
@@ -134,19 +137,25 @@ class ScenarioRun:
         return points
 
     async def _curve_of(self, rig: Rig, plan: CurvePlan, strategy: Strategy) -> list[CurvePoint]:
+        """The points of one strategy, in rounds: a slow minute of the machine hits all of them."""
+        traffic = self._traffic(plan.frame_bytes)
         await rig.latency(LatencyModel())
         await rig.load(strategy, self._scenario.nic)
-        points: list[CurvePoint] = []
+        samples: dict[float, list[Steady]] = {}
         for latency_us in plan.latencies_us:
             self._progress.stage(f"{strategy}, {latency_us:g} us for each map and unmap")
             await rig.latency(constant_model(latency_us))
-            traffic = self._traffic(plan.frame_bytes)
-            steady = await rig.receive_for(plan.seconds, plan.warmup_seconds, traffic)
-            points.append(_curve_point(plan, strategy, latency_us, steady))
+            samples[latency_us] = [await rig.receive(traffic(_CURVE_TRIAL))]
             self._progress.done()
+        for _ in range(plan.rounds):
+            for latency_us, taken in samples.items():
+                await rig.latency(constant_model(latency_us))
+                rate = max(s.reception.packets_per_second for s in taken)
+                count = max(int(rate * plan.seconds / plan.rounds), 100)
+                taken.append(await rig.receive(traffic(count), timeout_s=60 + 4 * plan.seconds))
         await rig.latency(LatencyModel())
         await rig.unload()
-        return _with_ratios(points)
+        return _with_ratios([_curve_point(plan, strategy, us, t[1:]) for us, t in samples.items()])
 
     # ------------------------------------------------------------------ around
     def _rig(self, iommu: Iommu, name: str) -> AbstractAsyncContextManager[Rig]:
@@ -238,20 +247,21 @@ def _case_result(  # one argument for each thing that was looked at
 
 
 def _curve_point(
-    plan: CurvePlan, strategy: Strategy, latency_us: float, steady: Steady
+    plan: CurvePlan, strategy: Strategy, latency_us: float, rounds: list[Steady]
 ) -> CurvePoint:
-    counts = steady.counts
-    packets = counts["rx_packets"]
+    """One point: the median rate of its rounds, the sum of their counts."""
+    packets = sum(steady.counts["rx_packets"] for steady in rounds)
+    maps, unmaps = (sum(s.counts[name] for s in rounds) for name in ("maps", "unmaps"))
     return CurvePoint(
         strategy=strategy,
         iommu=plan.iommu,
         latency_us=latency_us,
-        packets_per_second=steady.reception.packets_per_second,
+        packets_per_second=median(s.reception.packets_per_second for s in rounds),
         packets=packets,
-        seconds=steady.reception.seconds,
+        seconds=sum(steady.reception.seconds for steady in rounds),
         ratio=1.0,
-        maps_per_packet=counts["maps"] / packets if packets else None,
-        unmaps_per_packet=counts["unmaps"] / packets if packets else None,
+        maps_per_packet=maps / packets if packets else None,
+        unmaps_per_packet=unmaps / packets if packets else None,
     )
 
 

@@ -89,14 +89,17 @@ class CaseMatrix:
 
 @dataclass(frozen=True, slots=True)
 class CurvePlan:
-    """``[curve]``: packets per second as the latency of each map and each unmap goes up."""
+    """``[curve]``: packets per second as the latency of each map and each unmap goes up.
+
+    All latencies are measured ``rounds`` times in turn, together for ``seconds`` each.
+    """
 
     iommu: Annotated[Iommu, Choice(IOMMUS[1:])]
     latencies_us: Annotated[tuple[float, ...], ListOf(Number(0, MAX_LATENCY_US, "us"))]
     seconds: Annotated[float, _SECONDS]
     strategies: Annotated[tuple[Strategy, ...], ListOf(Choice(STRATEGIES))] = STRATEGIES
     frame_bytes: Annotated[int, Integer(64, 9000)] = 64
-    warmup_seconds: Annotated[float, _WARMUP] = 0.3
+    rounds: Annotated[int, Integer(1, 100)] = 3
 
 
 @dataclass(frozen=True, slots=True)

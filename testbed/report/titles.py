@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from testbed.report.units import latency, percent, plural, ratio, sentence_list, span
+from testbed.report.units import latency, plural, ratio, sentence_list, span
 from testbed.report.verdict import curve_pairs, is_exposed, unique
 from testbed.results import RunResult, baseline, rate_ratio
 from testbed.scenario import Strategy
@@ -15,10 +15,13 @@ def curve_title(run: RunResult) -> str:
     if not pairs or pairs[-1][0] == 0:
         return "Packets per second against the latency of a map and of an unmap"
     us, pool, each = pairs[-1]
-    kept = (
-        f"page_pool keeps {percent(pool.ratio)} of its rate, map_per_packet {percent(each.ratio)}"
+    if not each.packets_per_second:
+        return f"At {latency(us)} more per map and per unmap, map_per_packet receives nothing"
+    times = ratio(pool.packets_per_second / each.packets_per_second)
+    return (
+        f"At {latency(us)} more per map and per unmap, page_pool receives {times} "
+        "what map_per_packet does"
     )
-    return f"At {latency(us)} more per map and per unmap, {kept}"
 
 
 def rates_title(run: RunResult) -> str:

@@ -112,11 +112,13 @@ def test_ratios_of_nothing_and_to_a_rate_of_zero() -> None:
 def test_curve_point_has_the_guests_rate_and_the_devices_counts() -> None:
     plan = CurvePlan("intel-strict", (0.0, 5.0), 1.0)
     counts = Amortisation(maps=200, unmaps=50, rx_packets=100).to_json()
-    made = _curve_point(plan, "map_per_packet", 5.0, Steady(Reception(101, 0.5, 0, 0), counts))
+    rounds = [Steady(Reception(101, seconds, 0, 0), counts) for seconds in (0.5, 10.0, 0.25)]
+    made = _curve_point(plan, "map_per_packet", 5.0, rounds)
     assert (made.maps_per_packet, made.unmaps_per_packet) == (2.0, 0.5)
-    assert made.packets_per_second == 200.0 and made.latency_us == 5.0
+    assert made.packets_per_second == 200.0, "the median of 200, 10 and 400"
+    assert (made.packets, made.seconds, made.latency_us) == (300, 10.75, 5.0)
     silent = Amortisation(rx_packets=0).to_json()
-    made = _curve_point(plan, "page_pool", 5.0, Steady(Reception(0, 0, 0, 0), silent))
+    made = _curve_point(plan, "page_pool", 5.0, [Steady(Reception(0, 0, 0, 0), silent)])
     assert made.maps_per_packet is None and made.packets_per_second == 0.0
 
 

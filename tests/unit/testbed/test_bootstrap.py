@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -161,8 +163,22 @@ def test_changed_lock_makes_the_environment_again(
     (tmp_path / "lock").write_text("numpy==2.1\n")
     bootstrap.make_environment()
     bootstrap.make_environment()
-    assert made == [True, False], "a half-made environment is cleared, a finished one is kept"
+    assert made == [True, True], "without an interpreter in it, it is made from nothing"
     assert sum("-r" in command for command in host.commands) == 2
+
+
+def test_environment_of_another_python_or_without_pip_is_taken_for_a_good_one(
+    tmp_path: Path,
+) -> None:
+    python = tmp_path / "bin" / "python"
+    assert not bootstrap._works(tmp_path)
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\necho 2.7.18\n")
+    python.chmod(0o755)
+    assert not bootstrap._works(tmp_path)
+    python.write_text("#!/bin/sh\nexit 1\n")
+    assert not bootstrap._works(tmp_path)
+    assert bootstrap._works(Path(sys.prefix))
 
 
 def test_pip_that_fails_leaves_no_stamp(

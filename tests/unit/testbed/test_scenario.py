@@ -151,7 +151,7 @@ def test_cases_of_one_iommu_follow_each_other() -> None:
             "[nic]\nrx_ring",
             "nic",
             "s.toml:12: unknown key curve.nic; allowed in [curve]: iommu, latencies_us, seconds, "
-            "strategies, frame_bytes, warmup_seconds",
+            "strategies, frame_bytes, rounds",
         ),
         ("seed = 7", "vm = 4", "s.toml:2: vm = 4 is not a table; write [vm]"),
         (

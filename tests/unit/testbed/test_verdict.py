@@ -149,7 +149,7 @@ def test_bench_compares_with_the_best_rival(bench: RunResult) -> None:
 
 def test_titles_follow_the_numbers(run: RunResult, with_case: Callable[..., RunResult]) -> None:
     assert curve_title(run).startswith("At 1 ms more per map and per unmap, ")
-    assert curve_title(run).endswith("page_pool keeps 100 % of its rate, map_per_packet 6.3 %")
+    assert "page_pool receives 218x what map_per_packet does" in curve_title(run)
     slower = with_case(INTEL_POOL_64, packets_per_second=52_050.0)
     assert "page_pool keeps 50 to 99 %" in rates_title(slower)
     assert "virtio-lazy leaves up to 4096 mappings alive" in exposure_title(run)
