@@ -36,7 +36,7 @@ GUEST_ADDRESS = "192.0.2.2/24"
 _POLL_S = 0.005
 _CARRIER_S = 10.0
 #: Frames to find out roughly how fast a guest takes them.
-_TRIAL = 2000
+_TRIAL = 500
 #: After the last packet: the driver's last refill, and under a lazy IOMMU the flush queue's
 #: timer (10 ms, drivers/iommu/dma-iommu.c), with room for a guest under emulation.
 _SETTLE_S = 0.1

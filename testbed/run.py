@@ -31,7 +31,7 @@ from testbed.scenario import (
 )
 from vm.artifacts import Artifacts
 
-_MAP_PAIRS = 500
+_MAP_PAIRS = 400
 #: Packets of each case whose payload the guest checks; those that are timed are only counted.
 _CHECKED = 1000
 #: Packets that tell roughly how fast a strategy is at one latency.

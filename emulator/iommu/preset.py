@@ -20,7 +20,7 @@ PRESETS = Path(__file__).parent / "presets"
 _NUMBERS = ("mean_ns", "per_page_ns", "spread_ns", "max_ns")
 _TABLES = ("map", "unmap")
 _TOP = ("about", *_TABLES)
-_SOURCE = re.compile(r"(costs\.md|assumption): \S.*")
+SOURCE = re.compile(r"(costs\.md|assumption): \S.*")
 
 
 class PresetError(DmabedError):
@@ -55,15 +55,15 @@ def parse_preset(text: str, file: str, name: str, seed: int = 1) -> LatencyModel
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"line (\d+)", str(error))
         raise PresetError(f"{file}:{found[1] if found else 1}: {error}") from error
-    where = _Where(text, file)
-    _refuse_unknown(tree, _TOP, "", where)
+    where = Where(text, file)
+    refuse_unknown(tree, _TOP, "", where)
     if not isinstance(tree.get("about"), str):
         raise PresetError(f"{file}:1: 'about' is missing: say in a sentence what this models")
     delays = [_delay(tree.get(table, {}), table, where) for table in _TABLES]
     return LatencyModel(name, delays[0], delays[1], seed)
 
 
-class _Where:
+class Where:
     """Finds the line of a key, for messages."""
 
     def __init__(self, text: str, file: str) -> None:
@@ -84,19 +84,18 @@ class _Where:
         return f"{self._file}:{table_line}"
 
 
-def _refuse_unknown(
-    tree: dict[str, Any], known: tuple[str, ...], table: str, where: _Where
-) -> None:
+def refuse_unknown(tree: dict[str, Any], known: tuple[str, ...], table: str, where: Where) -> None:
+    """Refuses a key that is not among those known, with the line it is on."""
     for key in tree:
         if key not in known:
             allowed = ", ".join(known)
             raise PresetError(f"{where.of(table, key)}: unknown key '{key}'; allowed: {allowed}")
 
 
-def _delay(tree: object, table: str, where: _Where) -> Delay:
+def _delay(tree: object, table: str, where: Where) -> Delay:
     if not isinstance(tree, dict):
         raise PresetError(f"{where.of('', table)}: '{table}' must be a table")
-    _refuse_unknown(tree, (*_NUMBERS, "shape"), table, where)
+    refuse_unknown(tree, (*_NUMBERS, "shape"), table, where)
     numbers = {key: _number(tree[key], table, key, where) for key in _NUMBERS if key in tree}
     shape = tree.get("shape", Shape.CONSTANT.value)
     if shape not in list(Shape):
@@ -110,14 +109,14 @@ def _delay(tree: object, table: str, where: _Where) -> Delay:
         raise PresetError(f"{where.of(table, 'shape')}: [{table}] {error}") from error
 
 
-def _number(entry: object, table: str, key: str, where: _Where) -> int:
+def _number(entry: object, table: str, key: str, where: Where) -> int:
     line = where.of(table, key)
     if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
         raise PresetError(f'{line}: write {key} = {{ value = <ns>, source = "..." }}')
     value, source = entry["value"], entry["source"]
     if type(value) is not int or value < 0:
         raise PresetError(f"{line}: {key} is {value!r}: must be a whole number of ns, not negative")
-    if not isinstance(source, str) or not _SOURCE.fullmatch(source):
+    if not isinstance(source, str) or not SOURCE.fullmatch(source):
         raise PresetError(
             f"{line}: source of {key} must begin 'costs.md: <row>' or 'assumption: <why>'"
         )
