@@ -24,3 +24,7 @@ class WrongDomainError(PoolError):
 
 class UnknownStrategyError(PoolError):
     """No strategy has that name."""
+
+
+class MissingPortError(PoolError):
+    """A strategy needs more of its allocator or DMA API than the one it was given offers."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pool.buffers import NO_IOVA, PAGE_SIZE, BufferBatch, IovaArray, PfnArray
 from pool.errors import PoolClosedError, PoolError
+from pool.guarantees import Guarantees
 
 
 class Context(Enum):
@@ -87,8 +88,13 @@ class PoolCounters:
     released: int = 0
     """Pages that left the pool to the page allocator (the kernel's release count)."""
     maps: int = 0
-    """Successful mappings."""
+    """Successful mappings: IOVA ranges that came to life."""
     unmaps: int = 0
+    """IOVA ranges that ended. A strict IOMMU owes one invalidation for each."""
+    mapped_pages: int = 0
+    """Page-table entries written by those maps."""
+    unmapped_pages: int = 0
+    """Page-table entries cleared by those unmaps: what the invalidations cover."""
     map_errors: int = 0
     """Refused mappings; their pages were freed at once."""
     recycled_cache: int = 0
@@ -160,6 +166,8 @@ class BufferPool(ABC):
 
     name: ClassVar[str]
     """As in the registry, in scenarios and in the kernel driver's ``rx_mode``."""
+    guarantees: Guarantees
+    """What the strategy promises about the device's reach; options may change an instance's."""
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         self._allocator, self._dma, self._config = allocator, dma, config
@@ -195,9 +203,20 @@ class BufferPool(ABC):
     def close(self) -> int:
         """Releases what is not lent; returns pages still in flight. Call again until 0.
 
-        The first call ends :meth:`take`. Nothing is waited for: who drives the pool decides when to
-        retry (the kernel does once a second).
+        The first call ends :meth:`take`; the device must be done with what was posted, for with
+        ``guarantees.unmapped_by_close`` nothing can be received any more. Nothing is waited for:
+        who drives the pool decides when to retry (the kernel does once a second).
         """
+
+    @property
+    def domain(self) -> int:
+        """What the buffers' ``domains`` say: the DMA API's domain."""
+        return self._dma.domain
+
+    @property
+    def truesize(self) -> int:
+        """Bytes of memory a received buffer claims to hold, for the socket's accounting."""
+        return PAGE_SIZE
 
     @property
     def closed(self) -> bool:
@@ -208,17 +227,25 @@ class BufferPool(ABC):
         if self._closing:
             raise PoolClosedError(f"{self.name}: take after close; create a new pool")
 
-    def _map(self, pfns: PfnArray) -> tuple[PfnArray, IovaArray]:
-        """Maps pages; those refused are freed at once and left out of both results."""
-        iovas = self._dma.map_pages(pfns, self._config.direction)
+    def _map(self, pfns: PfnArray, order: int = 0) -> tuple[PfnArray, IovaArray]:
+        """Maps blocks; those refused are freed at once and left out of both results."""
+        iovas = self._dma.map_pages(pfns, self._config.direction, order)
         mapped = iovas != np.uint64(NO_IOVA)
         refused = len(pfns) - int(np.count_nonzero(mapped))
         self.counters.maps += len(pfns) - refused
+        self.counters.mapped_pages += (len(pfns) - refused) << order
         if not refused:
             return pfns, iovas
         self.counters.map_errors += refused
-        self._allocator.free_pages(pfns[~mapped])
+        self._allocator.free_pages(pfns[~mapped], order)
         return pfns[mapped], iovas[mapped]
+
+    def _unmap_iovas(self, iovas: IovaArray, order: int = 0) -> None:
+        """Ends mappings of blocks, each with an invalidation of its own."""
+        if len(iovas):
+            self._dma.unmap_pages(iovas, order)
+            self.counters.unmaps += len(iovas)
+            self.counters.unmapped_pages += len(iovas) << order
 
     def _batch(self, pfns: PfnArray, page_iovas: IovaArray) -> BufferBatch:
         """Buffers behind the configured headroom of whole pages."""
@@ -229,5 +256,5 @@ class BufferPool(ABC):
             length=config.buffer_bytes,
             offset=config.headroom,
             headroom=config.headroom,
-            domain=self._dma.domain,
+            domain=self.domain,
         )

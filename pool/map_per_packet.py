@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pool.buffers import NO_IOVA, BufferBatch, PfnArray
+from pool.guarantees import Guarantees
 from pool.interface import BufferPool, Context, DmaApi, PageAllocator, PoolConfig
 from pool.pages import PageRecords
 
@@ -29,6 +30,7 @@ class MapPerPacket(BufferPool):
     """No pool at all behind the pool interface."""
 
     name: ClassVar[str] = "map_per_packet"
+    guarantees = Guarantees()
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         super().__init__(allocator, dma, config)
@@ -73,7 +75,4 @@ class MapPerPacket(BufferPool):
         return pfns
 
     def _unmap(self, pfns: PfnArray) -> None:
-        iovas = self._pages.forget_iovas(pfns)
-        if len(iovas):
-            self._dma.unmap_pages(iovas)
-            self.counters.unmaps += len(iovas)
+        self._unmap_iovas(self._pages.forget_iovas(pfns))

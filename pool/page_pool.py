@@ -19,13 +19,14 @@ a page that is out when the pool is destroyed keeps its mapping until it returns
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pool.buffers import BufferBatch, PfnArray, constant
+from pool.guarantees import Guarantees
 from pool.interface import (
     BufferPool,
     Context,
@@ -72,6 +73,7 @@ class PagePool(BufferPool):
     """
 
     name: ClassVar[str] = "page_pool"
+    guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
     counters: PagePoolCounters
 
     def __init__(
@@ -91,6 +93,7 @@ class PagePool(BufferPool):
         self._pages = PageRecords(self.name, dma.domain)
         self._sync = config.sync
         self._dma_tracking, self._return_bulk = dma_tracking, return_bulk
+        self.guarantees = replace(self.guarantees, unmapped_by_close=dma_tracking)
 
     def take(self, n: int) -> BufferBatch:
         """As ``n`` calls of page_pool_alloc_pages(). See :meth:`BufferPool.take`."""
@@ -195,10 +198,8 @@ class PagePool(BufferPool):
     def _unmap(self, pfns: PfnArray) -> None:
         """Unmaps those that are still mapped."""
         iovas = self._pages.forget_iovas(pfns)
-        if len(iovas):
-            self._dma.unmap_pages(iovas)
-            self.counters.unmaps += len(iovas)
-            self.counters.atomics += len(iovas) * self._dma_tracking
+        self._unmap_iovas(iovas)
+        self.counters.atomics += len(iovas) * self._dma_tracking
 
     def _sync_for_device(self, pfns: PfnArray) -> None:
         """The whole buffer: the pool does not know how much the device wrote."""
