@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -101,12 +102,13 @@ class DeviceState:
         pages = self.posted.get(key)
         if pages is None:
             return
-        for page in buffer_pages(iovas, lengths):
-            left = pages[page] - 1
-            if left > 0:
-                pages[page] = left
-            else:
-                pages.pop(page, None)
+        given = buffer_pages(iovas, lengths)
+        had = list(map(pages.pop, given, repeat(0)))
+        if max(had, default=0) > 1:  # several buffers in one page: some may stay
+            gone = Counter(given)
+            for page, count in zip(given, had, strict=True):
+                if count > gone[page]:
+                    pages[page] = count - gone[page]
 
 
 def buffer_pages(iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> list[int]:

@@ -21,6 +21,7 @@ from emulator.nic.config import NicConfig
 from testbed.bench import pingpong
 from testbed.bench.feeder import Feeder
 from testbed.device_process import DeviceProcess
+from testbed.errors import RigError
 from testbed.laboratory import NicSpec, Traffic
 from testbed.report.progress import RunProgress
 from testbed.results import BenchRow, RunResult
@@ -38,6 +39,8 @@ _MODELS = {
     "igb": ("igb", "igb", "52:54:00:db:ed:03"),
 }
 _PAIRS = 2000
+#: How long a feeder may take to start and a NIC to take its first frames.
+_FLOW_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,9 @@ class _BenchRig:
         interface = await self._interface(peer.nic.mac)
         await self._rig.guest.run(f"ip link set {interface} mtu 1500 up")
         await self._rig.await_carrier(interface)
-        with Feeder(peer.ours, peer.theirs, length, self._scenario.seed):
+        with Feeder(peer.ours, peer.theirs, length, self._scenario.seed) as feeder:
+            if not feeder.await_flow(_FLOW_S):
+                raise RigError(f"{peer.nic.model} took no frame within {_FLOW_S} s")
             rate = await self._count(interface, plan)
         await self._rig.guest.run(f"ip link set {interface} down")
         return rate

@@ -36,13 +36,18 @@ class Feeder:
     def __init__(self, ours: Path, theirs: Path, length: int, seed: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._stop: Event = context.Event()
+        self._flows: Event = context.Event()
         self._process: BaseProcess = context.Process(
-            target=_feed, args=(ours, theirs, length, seed, self._stop), daemon=True
+            target=_feed, args=(ours, theirs, length, seed, self._stop, self._flows), daemon=True
         )
 
     def __enter__(self) -> Feeder:
         self._process.start()
         return self
+
+    def await_flow(self, timeout_s: float) -> bool:
+        """Whether frames have begun to flow; waits for that up to ``timeout_s``."""
+        return self._flows.wait(timeout_s)
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -52,7 +57,7 @@ class Feeder:
             self._process.join()
 
 
-def _feed(ours: Path, theirs: Path, length: int, seed: int, stop: Event) -> None:
+def _feed(ours: Path, theirs: Path, length: int, seed: int, stop: Event, flows: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever stops us
     generator = Generator(GeneratorConfig(seed=seed, sizes=Fixed(length), flows=4))
     frames = list(generator.receive(_STOCK, 0))
@@ -62,7 +67,7 @@ def _feed(ours: Path, theirs: Path, length: int, seed: int, stop: Event) -> None
         # Not settimeout: Python would then ask for room before every single frame.
         out.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _STALL)
         if _connect(out, theirs, stop):
-            _send_all(out, frames, stop)
+            _send_all(out, frames, stop, flows)
     ours.unlink(missing_ok=True)
 
 
@@ -76,12 +81,14 @@ def _connect(out: socket.socket, theirs: Path, stop: Event) -> bool:
     return False
 
 
-def _send_all(out: socket.socket, frames: list[bytes], stop: Event) -> None:
-    """Until stopped, or the receiver is gone."""
+def _send_all(out: socket.socket, frames: list[bytes], stop: Event, flows: Event) -> None:
+    """Until stopped, or the receiver is gone; ``flows`` is set once some were taken."""
     position = 0
     with contextlib.suppress(ConnectionError):
         while not stop.is_set():
             position = _burst(out, frames, position)
+            if position and not flows.is_set():
+                flows.set()
 
 
 def _burst(out: socket.socket, frames: list[bytes], position: int) -> int:
