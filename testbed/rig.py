@@ -26,7 +26,7 @@ from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
 from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
 from vm.guest import Guest
-from vm.machine import GuestConfig, VfioUserDevice
+from vm.machine import GuestConfig, QemuNic, VfioUserDevice
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
 MAC = bytes.fromhex("02dbed00000a")
@@ -235,8 +235,13 @@ async def open_rig(
     vm: VmPlan,
     nic: NicPlan,
     nics: Sequence[str] = ("nic",),
+    others: Sequence[QemuNic] = (),
+    loaded: Sequence[str] = (),
 ) -> AsyncIterator[Rig]:
-    """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``."""
+    """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
+
+    others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
     specs = [
@@ -247,7 +252,8 @@ async def open_rig(
         iommu=iommu,
         memory_mib=vm.memory_mib,
         cpus=vm.cpus,
-        devices=[VfioUserDevice(str(spec.socket)) for spec in specs],
+        devices=[*(VfioUserDevice(str(spec.socket)) for spec in specs), *others],
+        modules=loaded,
     )
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:

@@ -16,21 +16,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from emulator.ledger import Policy
-from emulator.nic.config import NicConfig
 from testbed.bench import pingpong
 from testbed.bench.feeder import Feeder
-from testbed.device_process import DeviceProcess
-from testbed.errors import RigError
-from testbed.laboratory import NicSpec, Traffic
+from testbed.errors import Problem, RigError, ScenarioError
+from testbed.laboratory import Traffic
 from testbed.report.progress import RunProgress
 from testbed.results import BenchRow, RunResult
-from testbed.rig import DRIVER_SOURCE, MAC, Rig
+from testbed.rig import Rig, open_rig
 from testbed.run import host_facts
 from testbed.scenario import BenchNic, BenchPlan, Iommu, Scenario, Strategy, frame_length_bytes
 from vm.artifacts import Artifacts
-from vm.guest import Guest
-from vm.machine import GuestConfig, QemuNic, VfioUserDevice
+from vm.machine import QemuNic
 
 #: Our names for QEMU's NICs, their QEMU model, kernel module and MAC address.
 _MODELS = {
@@ -57,8 +53,6 @@ class BenchRun:
 
     def __init__(self, scenario: Scenario, artifacts: Artifacts, folder: Path) -> None:
         if scenario.bench is None:
-            from testbed.errors import Problem, ScenarioError
-
             raise ScenarioError(scenario.source, [Problem(1, "has no [bench] table to run")])
         self._scenario, self._artifacts, self._folder = scenario, artifacts, folder
         self._plan: BenchPlan = scenario.bench
@@ -139,23 +133,14 @@ class BenchRun:
         for name, (model, _, mac) in self._models.items():
             ours, theirs = folder / f"{name}.feed", folder / f"{name}.nic"
             peers[name] = _Peer(ours, theirs, QemuNic(model, str(theirs), str(ours), mac))  # type: ignore[arg-type]
-        socket = folder / "nic.sock"
-        spec = NicSpec("nic", socket, NicConfig(mac=MAC, queues=self._scenario.nic.queues))
-        config = GuestConfig(
-            iommu=iommu,
-            memory_mib=self._scenario.vm.memory_mib,
-            cpus=self._scenario.vm.cpus,
-            devices=[VfioUserDevice(str(socket)), *(peer.nic for peer in peers.values())],
-            modules=[module for _, module, _ in self._models.values()],
-        )
-        modules = {path.stem: path for path in self._artifacts.build_module(DRIVER_SOURCE)}
-        with DeviceProcess(
-            [spec], Policy(lazy=iommu == "virtio-lazy"), folder / "devices.log"
-        ) as dev:
-            async with Guest(self._artifacts, config, log=folder / "console.log") as guest:
-                rig = Rig(guest, dev, modules)
-                await rig.load_sink(verify=False)
-                yield _BenchRig(rig, peers, self._scenario)
+        others = [peer.nic for peer in peers.values()]
+        loaded = [module for _, module, _ in self._models.values()]
+        scenario = self._scenario
+        async with open_rig(
+            self._artifacts, iommu, folder, scenario.vm, scenario.nic, others=others, loaded=loaded
+        ) as rig:
+            await rig.load_sink(verify=False)
+            yield _BenchRig(rig, peers, scenario)
 
 
 class _BenchRig:
