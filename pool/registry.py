@@ -6,23 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pool.array_cache import ArrayCache
-from pool.contiguous_iova import ContiguousIova
-from pool.direct_window import DirectWindowPool
-from pool.dma_pool import DmaPool
 from pool.errors import UnknownStrategyError
-from pool.half_page_flip import HalfPageFlip
-from pool.interface import BufferPool, DmaApi, PageAllocator, PoolConfig
+from pool.interface import DmaApi, PageAllocator, PoolConfig
 from pool.map_per_packet import MapPerPacket
-from pool.mapping_cache import MappingCachePool
-from pool.mempool import Mempool
-from pool.order0_recycle import Order0Recycle
-from pool.order_fallback import OrderFallback
 from pool.page_pool import PagePool
-from pool.pcp_constructor import PcpConstructor
-from pool.scatterlist_cache import ScatterlistCache
-from pool.shadow_copy import ShadowCopy
-from pool.zero_copy_domain import ZeroCopyDomain
+from pool.pool import BufferPool
 
 STRATEGIES: Mapping[str, type[BufferPool]] = MappingProxyType(
     {
@@ -30,19 +18,6 @@ STRATEGIES: Mapping[str, type[BufferPool]] = MappingProxyType(
         for strategy in (
             PagePool,
             MapPerPacket,
-            ArrayCache,
-            ContiguousIova,
-            DirectWindowPool,
-            DmaPool,
-            HalfPageFlip,
-            MappingCachePool,
-            Mempool,
-            Order0Recycle,
-            OrderFallback,
-            PcpConstructor,
-            ScatterlistCache,
-            ShadowCopy,
-            ZeroCopyDomain,
         )
     }
 )

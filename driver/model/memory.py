@@ -37,6 +37,11 @@ class HostPages:
         self._used[0] = True
 
     @property
+    def span(self) -> tuple[int, int]:
+        """See :class:`pool.interface.PageAllocator`."""
+        return 0, len(self._used)
+
+    @property
     def in_use(self) -> int:
         """Pages given out and not freed."""
         return int(np.count_nonzero(self._used)) - 1

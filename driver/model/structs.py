@@ -17,7 +17,7 @@ from driver.model.host import Coherent, Host
 from driver.model.skb import BufferOwner, SkbBatch
 from emulator.nic.descriptors import COMPLETION
 from pool.buffers import NO_IOVA, BufferBatch
-from pool.interface import BufferPool
+from pool.pool import BufferPool
 
 DMABED_DEFAULT_RING = 512
 DMABED_DEFAULT_USECS = 64

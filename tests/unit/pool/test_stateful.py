@@ -57,7 +57,7 @@ class PoolMachine(RuleBasedStateMachine):
     def end_shared(self):
         """Ends what outlives the pool."""
 
-    @precondition(lambda self: not self.pool._closing)
+    @precondition(lambda self: not self.pool.closing)
     @rule(n=st.integers(0, 300))
     def take(self, n):
         self.patience -= 1
@@ -71,7 +71,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert [self.dma.place(iova) for iova in iovas.tolist()] == places.tolist()
         self.posted = BufferBatch.concat([self.posted, batch])
 
-    @precondition(lambda self: not self.pool._closing or not self.pool.guarantees.unmapped_by_close)
+    @precondition(lambda self: not self.pool.closing or not self.pool.guarantees.unmapped_by_close)
     @rule(data=st.data())
     def receive(self, data):
         batch, self.posted = self._pick(data, self.posted)

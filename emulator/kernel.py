@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: MIT
+"""Kernels: one source for what runs interpreted in a driver and compiled in the twin.
+
+A kernel is a plain Python function over arrays and named tuples of arrays. Called from Python it is
+just that: the Python driver calls it, a debugger steps into it. Called from a function under
+:func:`compiled` it becomes part of the machine code that Numba makes of the caller, so the twin's
+inner loop costs a few ns for each packet although nothing was written twice.
+
+A :func:`generic` is a kernel with one implementation for each type of its first argument: a
+buffer strategy's state, or what plays the host. Both worlds choose by that type; in compiled code
+the choice is made when it is compiled and costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.extending import overload, register_jitable
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bytes = NDArray[np.int8]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _source_digest() -> str:
+    """Of all that compiled code can be made of.
+
+    Numba's cache looks at the file of the function it compiled, not at those of the kernels that
+    became part of it: a change there would go unseen.
+    """
+    digest = hashlib.sha256()
+    for package in ("emulator", "pool", "driver", "testbed"):
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            text = path.read_bytes()
+            if b"emulator.kernel" in text:
+                digest.update(path.as_posix().encode() + text)
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("DMABED_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    return Path(base or "~/.cache").expanduser() / "dmabed-kernels"
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    vars(numba.config)["CACHE_DIR"] = str(_cache_folder() / _source_digest())
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """A function that Python calls and Numba compiles, once for each set of argument types.
+
+    The machine code is kept between processes, in a folder named by the kernels' sources.
+    """
+    return cast("Callable[P, R]", numba.njit(cache=True, nogil=True)(function))
+
+
+def kernel(function: F) -> F:
+    """Marks a function that compiled code may call; from Python it stays what it is."""
+    return register_jitable(function)
+
+
+class GenericKernel(Generic[P, R]):
+    """See :func:`generic`."""
+
+    def __init__(self, call: Callable[P, R], table: dict[type, Callable[..., Any]]) -> None:
+        self.call, self._table = call, table
+
+    def implement(self, state: type) -> Callable[[F], F]:
+        """Decorates the implementation for a first argument of type ``state``.
+
+        Its parameters have the names of the generic's.
+        """
+
+        def register(function: F) -> F:
+            self._table[state] = function
+            return function
+
+        return register
+
+
+def generic(stub: Callable[P, R]) -> tuple[Callable[P, R], Callable[[type], Callable[[F], F]]]:
+    """Makes a generic kernel of a function without a body; returns it and its ``implement``.
+
+    Raises:
+        NotImplementedError: (when called) nothing implements it for that type.
+    """
+    table: dict[type, Callable[..., Any]] = {}
+    names = ", ".join(signature(stub).parameters)
+    first = next(iter(signature(stub).parameters))
+    scope: dict[str, Any] = {"table": table, "missing": _missing, "what": stub.__name__}
+    # The two functions must have the very parameters of the stub: Numba compares them.
+    exec(
+        f"def {stub.__name__}({names}):\n"
+        f"    return table.get(type({first}), missing(what, type({first})))({names})\n"
+        f"def choose({names}):\n"
+        f"    return table.get(getattr({first}, 'instance_class', None))\n",
+        scope,
+    )
+    call = scope[stub.__name__]
+    call.__doc__, call.__module__ = stub.__doc__, stub.__module__
+    overload(call, strict=False)(scope["choose"])
+    return cast("Callable[P, R]", call), GenericKernel(call, table).implement
+
+
+def _missing(what: str, state: type) -> Callable[..., Any]:
+    def refuse(*_arguments: object) -> None:
+        raise NotImplementedError(f"{what} is not implemented for {state.__name__}")
+
+    return refuse
