@@ -6,6 +6,10 @@ just that: the Python driver calls it, a debugger steps into it. Called from a f
 :func:`compiled` it becomes part of the machine code that Numba makes of the caller, so the twin's
 inner loop costs a few ns for each packet although nothing was written twice.
 
+A state is a named tuple of arrays. Compiled code gets it as one :func:`packed` record, a pointer:
+named tuples would be taken apart into their arrays, and those into pointers, lengths and reference
+counts, at every call.
+
 A :func:`generic` is a kernel with one implementation for each type of its first argument: a
 buffer strategy's state, or what plays the host. Both worlds choose by that type; in compiled code
 the choice is made when it is compiled and costs nothing.
@@ -32,6 +36,8 @@ Bytes = NDArray[np.int8]
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+
+S = TypeVar("S", bound=tuple[Any, ...])
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -101,19 +107,66 @@ def generic(stub: Callable[P, R]) -> tuple[Callable[P, R], Callable[[type], Call
     table: dict[type, Callable[..., Any]] = {}
     names = ", ".join(signature(stub).parameters)
     first = next(iter(signature(stub).parameters))
-    scope: dict[str, Any] = {"table": table, "missing": _missing, "what": stub.__name__}
+    scope: dict[str, Any] = {
+        "table": table,
+        "missing": _missing,
+        "what": stub.__name__,
+        "state_of": _state_of,
+    }
     # The two functions must have the very parameters of the stub: Numba compares them.
     exec(
         f"def {stub.__name__}({names}):\n"
         f"    return table.get(type({first}), missing(what, type({first})))({names})\n"
         f"def choose({names}):\n"
-        f"    return table.get(getattr({first}, 'instance_class', None))\n",
+        f"    return table.get(state_of({first}))\n",
         scope,
     )
     call = scope[stub.__name__]
     call.__doc__, call.__module__ = stub.__doc__, stub.__module__
     overload(call, strict=False)(scope["choose"])
     return cast("Callable[P, R]", call), GenericKernel(call, table).implement
+
+
+_STATES: dict[Any, type] = {}
+"""The named tuple that each record type was made of."""
+
+
+def packed(state: S) -> tuple[S, Any]:
+    """The arrays of ``state``, nested named tuples included, moved into one record.
+
+    Returns the named tuple of views into it, for kernels called from Python, and the record, for
+    compiled ones. States with arrays of the same shapes share their machine code.
+    """
+    memory = np.zeros(1, _dtype_of(state))
+    views = _fill(state, memory[0])
+    return cast("S", views), memory[0]
+
+
+def _dtype_of(state: Any) -> np.dtype[Any]:  # noqa: ANN401
+    parts = [
+        (name, _dtype_of(part)) if isinstance(part, tuple) else (name, part.dtype, part.shape)
+        for name, part in zip(state._fields, state, strict=True)
+    ]
+    dtype = np.dtype(parts, align=True)
+    _STATES[numba.from_dtype(dtype)] = type(state)
+    return dtype
+
+
+def _fill(state: Any, record: Any) -> Any:  # noqa: ANN401
+    """A named tuple like ``state`` of views into ``record``, which gets its contents."""
+    views = []
+    for name, part in zip(state._fields, state, strict=True):
+        if isinstance(part, tuple):
+            views.append(_fill(part, record[name]))
+        else:
+            record[name][...] = part
+            views.append(record[name])
+    return type(state)(*views)
+
+
+def _state_of(argument: Any) -> type | None:  # noqa: ANN401
+    """The named tuple that a type known to Numba stands for."""
+    return getattr(argument, "instance_class", None) or _STATES.get(argument)
 
 
 def _missing(what: str, state: type) -> Callable[..., Any]:
