@@ -22,6 +22,7 @@ from emulator.iommu.model.places import (
     STALE_RANGES,
     TIMER_AT,
     TIMER_CPU,
+    TIMER_FLUSHES,
 )
 from emulator.kernel import Floats, Ints, kernel
 
@@ -92,6 +93,16 @@ def arm_timer(n: Ints, f: Floats, cpu: int, due: float) -> None:
     if f[TIMER_AT] == np.inf:
         f[TIMER_AT] = due
         n[TIMER_CPU] = cpu
+
+
+@kernel
+def timer_fires(n: Ints, f: Floats, now: float) -> bool:
+    """Whether the timer is due by ``now``; it does not run any more then."""
+    if f[TIMER_AT] > now:
+        return False
+    f[TIMER_AT] = np.inf
+    n[TIMER_FLUSHES] += 1
+    return True
 
 
 @kernel

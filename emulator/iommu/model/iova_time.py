@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What it costs a CPU to get an IOVA and to give it back, and when it is done, as kernels.
 
-A magazine is the CPU's own; the depot and the tree have a lock, for which CPUs wait.
+A magazine is the CPU's own; the depot, the tree and each pool of Power's bitmap have a lock, for
+which CPUs wait.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from emulator.iommu.model.places import (
     MAGAZINE_ALLOCS,
     MAGAZINE_FREE_NS,
     MAGAZINE_FREES,
+    POOL_LOCKS,
+    SERVER_SIZE,
+    TCE,
+    TRANSLATION,
     TREE_ALLOC_NS,
     TREE_ALLOCS,
     TREE_FREE_NS,
@@ -27,13 +32,17 @@ from emulator.iommu.model.places import (
     VISIT_NS,
 )
 from emulator.iommu.model.state import Iommu
-from emulator.kernel import kernel
+from emulator.iommu.model.tce_bitmap import bitmap_allocate, bitmap_free, pool_of
+from emulator.kernel import Ints, kernel
 
 
 @kernel
 def take_iova(io: Iommu, cpu: int, now: float, pages: int) -> tuple[int, float]:
     """A range of the allocator (NO_RANGE: there is none), and when the CPU has it."""
     n = io.n
+    if io.par[TRANSLATION] == TCE:
+        pfn = bitmap_allocate(n, io.space.nodes, cpu, pages)
+        return pfn, spend_at(io.f, _pool_lock(n, max(pfn, 0)), now, io.par[TREE_ALLOC_NS], IOVA_NS)
     in_magazines, in_depot = n[MAGAZINE_ALLOCS], n[DEPOT_GETS]
     allocs, frees, visits = n[TREE_ALLOCS], n[TREE_FREES], n[TREE_VISITS]
     pfn = take_range(n, io.space, cpu, pages)
@@ -55,6 +64,9 @@ def take_iova(io: Iommu, cpu: int, now: float, pages: int) -> tuple[int, float]:
 def give_iova(io: Iommu, cpu: int, now: float, pfn: int, pages: int, category: int) -> float:
     """Gives a range back to the allocator, at the expense of ``category``; when that is done."""
     n = io.n
+    if io.par[TRANSLATION] == TCE:
+        bitmap_free(n, io.space.nodes, pfn, pages)
+        return spend_at(io.f, _pool_lock(n, pfn), now, io.par[TREE_FREE_NS], category)
     in_magazines, in_depot, frees = n[MAGAZINE_FREES], n[DEPOT_PUTS], n[TREE_FREES]
     give_range(n, io.space, cpu, pfn, pages)
     if n[MAGAZINE_FREES] != in_magazines:
@@ -66,3 +78,8 @@ def give_iova(io: Iommu, cpu: int, now: float, pfn: int, pages: int, category: i
         own = (n[TREE_FREES] - frees) * io.par[TREE_FREE_NS]
         now = spend_at(io.f, TREE_LOCK, now, own, category)
     return now
+
+
+@kernel
+def _pool_lock(n: Ints, pfn: int) -> int:
+    return POOL_LOCKS + SERVER_SIZE * pool_of(n, pfn)

@@ -40,6 +40,7 @@ DEPOT = -1
 class IovaSpace(NamedTuple):
     """nodes: of the tree; magazines: int64[m, 128]; pairs: int64[orders, CPUs + 1, 2].
 
+    (With TCEs, ``nodes`` is the bitmap of :mod:`emulator.iommu.model.tce_bitmap`.)
     A magazine's first element says how many pfns follow, and in the depot or among the spare ones
     which magazine is the next: 0 is none. No orders: there are no magazines.
     """

@@ -15,6 +15,7 @@ from emulator.iommu.model.iotlb import make_caches
 from emulator.iommu.model.iova_tree import LOW_LIMIT_PFN, make_tree
 from emulator.iommu.model.lru import LruSets
 from emulator.iommu.model.magazines import UNLIMITED, IovaSpace, make_space
+from emulator.iommu.model.tce_bitmap import make_bitmap
 from emulator.kernel import Floats, Ints
 
 MAX_RANGES = 4096
@@ -57,16 +58,16 @@ def make_iommu(costs: IommuCosts, cpus: int, space_pages: int = LOW_LIMIT_PFN) -
     Page 0 is never given out. 2^20 pages are the 4 GiB in which Linux looks first.
 
     Raises:
-        ModelError: no CPU, or no page; or the preset is one of TCEs.
+        ModelError: no CPU, or no page.
     """
-    if costs.translation is Translation.TCE:
-        raise ModelError(f"'{costs.name}': TCEs are in TceTable only")
     if cpus < 1 or space_pages < 2:
         raise ModelError(f"{cpus} CPUs, {space_pages} pages: needs 1 CPU and 2 pages at least")
     n = places.numbers()
-    allocates = costs.translation is Translation.PAGE_TABLES
-    nodes = make_tree(n, space_pages if allocates else 2, 1)
-    magazines = allocates and costs.allocator is Allocator.MAGAZINES
+    if costs.translation is Translation.TCE:
+        nodes = make_bitmap(n, space_pages)
+    else:
+        nodes = make_tree(n, space_pages if costs.translation is Translation.PAGE_TABLES else 2, 1)
+    magazines = costs.allocator is Allocator.MAGAZINES
     queued = _INVALIDATIONS[costs.invalidation] == places.QUEUED
     single = costs.invalidation is Invalidation.SINGLE_QUEUE
     queues = make_queues(1 if single or not queued else cpus, costs.queue_entries if queued else 1)
@@ -90,6 +91,8 @@ def _parameters(costs: IommuCosts) -> Ints:
     par[places.INVALIDATION] = _INVALIDATIONS[costs.invalidation]
     par[places.BATCH_INVALIDATION] = par[places.FORGET_WALKS] = 1
     par[places.MAP_NS], par[places.UNMAP_NS] = costs.map_ns, costs.unmap_ns
+    par[places.MAP_NEXT_PAGE_NS] = costs.map_next_page_ns
+    par[places.UNMAP_NEXT_PAGE_NS] = costs.unmap_next_page_ns
     iova = costs.iova
     par[places.MAGAZINE_ALLOC_NS : places.VISIT_NS + 1] = (
         iova.magazine_alloc_ns,
@@ -102,13 +105,5 @@ def _parameters(costs: IommuCosts) -> Ints:
     par[places.SYNC_NS], par[places.QUEUE_NS] = costs.sync_ns, costs.queue_ns
     par[places.QUEUE_CAPACITY], par[places.TIMEOUT_NS] = costs.queue_entries - 1, costs.timeout_ns
     if costs.tce:
-        tce = costs.tce
-        par[places.PUT_NS : places.CEILING_PER_S + 1] = (
-            tce.put_ns,
-            tce.indirect_ns,
-            tce.stuff_ns,
-            tce.entry_ns,
-            tce.entries_per_call,
-            tce.ceiling_per_s,
-        )
+        costs.tce.enter(par)
     return par

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emulator.iommu.model import flush_queue, iotlb
+from emulator.iommu.model import flush_queue, iotlb, tce
 from emulator.iommu.model.contention import spend_at
 from emulator.iommu.model.iova_time import give_iova, take_iova
 from emulator.iommu.model.iova_tree import NO_RANGE
@@ -21,6 +21,7 @@ from emulator.iommu.model.places import (
     BATCH_INVALIDATION,
     FORGET_WALKS,
     FULL_FLUSHES,
+    HYPERVISOR,
     IDENTITY,
     INVALIDATION,
     INVALIDATION_NS,
@@ -37,15 +38,16 @@ from emulator.iommu.model.places import (
     REFUSED,
     STRICT,
     SYNC_NS,
+    TCE,
     TIMEOUT_NS,
     TIMER_AT,
     TIMER_CPU,
-    TIMER_FLUSHES,
     TIMER_NS,
     TRANSLATION,
     UNMAP_NEXT_PAGE_NS,
     UNMAP_NS,
     UNMAPS,
+    WAIT_NS,
 )
 from emulator.iommu.model.state import Iommu, make_iommu
 from emulator.kernel import Ints, kernel
@@ -83,6 +85,9 @@ def map_iova(io: Iommu, cpu: int, now: float, pages: int) -> tuple[int, float]:
         io.n[MAPS] -= 1
         io.n[REFUSED] += 1
         return FULL, now
+    if io.par[TRANSLATION] == TCE:
+        calls, calls_ns, entries_ns = tce.put_entries(io.n, io.par, pages)
+        return pfn, _call(io, now, calls, calls_ns, entries_ns)
     own = io.par[MAP_NS] + (pages - 1) * io.par[MAP_NEXT_PAGE_NS]
     io.f[PAGE_TABLE_NS] += own
     return pfn, now + own
@@ -92,12 +97,15 @@ def map_iova(io: Iommu, cpu: int, now: float, pages: int) -> tuple[int, float]:
 def unmap_iova(io: Iommu, cpu: int, now: float, iova_pfn: int, pages: int) -> float:
     """Undoes a map of ``pages`` at ``iova_pfn``.
 
-    Strict: the range has ended and its IOVA is free on return. Lazy and single queue: it waits in
-    a queue; a full queue is flushed first.
+    Strict and TCE: the range has ended and its IOVA is free on return. Lazy and single queue: it
+    waits in a queue; a full queue is flushed first.
     """
     io.n[UNMAPS] += 1
     if io.par[TRANSLATION] == IDENTITY:
         return now
+    if io.par[TRANSLATION] == TCE:
+        calls, calls_ns, entries_ns = tce.stuff_entries(io.n, io.par, pages)
+        return _end(io, cpu, _call(io, now, calls, calls_ns, entries_ns), iova_pfn, pages)
     now = _clear_entries(io, now, pages)
     if io.par[INVALIDATION] == QUEUED:
         return _queue(io, cpu, now, iova_pfn, pages)
@@ -141,9 +149,7 @@ def advance(io: Iommu, now: float) -> None:
     What it takes, on the CPU that armed it, is TIMER_NS.
     """
     due = io.f[TIMER_AT]
-    if due <= now:
-        io.f[TIMER_AT] = np.inf
-        io.n[TIMER_FLUSHES] += 1
+    if flush_queue.timer_fires(io.n, io.f, now):
         _flush_and_free(io, io.n[TIMER_CPU], due, TIMER_NS)
 
 
@@ -161,6 +167,15 @@ def drain(io: Iommu, now: float) -> float:
 def translate(io: Iommu, iova_pfn: int, page_shift: int) -> int:
     """Page-table reads (0 to 4) of an access by the device in a page of 2^page_shift bytes."""
     return iotlb.look_up(io.n, io.caches, iova_pfn, page_shift)
+
+
+@kernel
+def _call(io: Iommu, now: float, calls: int, calls_ns: int, entries_ns: int) -> float:
+    """Calls of the hypervisor, behind those of all other CPUs if it has a ceiling."""
+    done = tce.call(io.f, HYPERVISOR, io.par, now, calls, calls_ns, entries_ns)
+    io.f[PAGE_TABLE_NS] += calls_ns + entries_ns
+    io.f[WAIT_NS] += done - now - calls_ns - entries_ns
+    return done
 
 
 @kernel
