@@ -34,7 +34,7 @@ class BufferPool:
     """As in the registry, in scenarios and in the kernel driver's ``rx_mode``."""
     guarantees: Guarantees
     """What the strategy promises about the device's reach; options may change an instance's."""
-    own_counters: ClassVar[tuple[str, ...]] = ()
+    own_counters: tuple[str, ...] = ()
     """Names of the counters behind the common ones."""
     slot_bytes: int = PAGE_SIZE
     """The least distance of two buffers in memory."""

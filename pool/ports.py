@@ -155,7 +155,7 @@ class HostPorts:
 
 @implement_alloc_pages(HostPorts)
 def _alloc(host: HostPorts, count: int, order: int, bulk: bool, out: Ints) -> int:
-    pfns = host.allocator.alloc_pages(count, order)
+    pfns = host.allocator.alloc_pages(int(count), int(order))
     out[: len(pfns)] = pfns
     return len(pfns)
 
@@ -163,19 +163,20 @@ def _alloc(host: HostPorts, count: int, order: int, bulk: bool, out: Ints) -> in
 @implement_free_pages(HostPorts)
 def _free(host: HostPorts, count: int, order: int, bulk: bool, pfns: Ints) -> None:
     if count:
-        host.allocator.free_pages(pfns[:count].copy(), order)
+        host.allocator.free_pages(pfns[:count].copy(), int(order))
 
 
 @implement_map_pages(HostPorts)
 def _map(host: HostPorts, count: int, order: int, pfns: Ints, out: Ints) -> None:
     if count:
-        out[:count] = host.dma.map_pages(pfns[:count].copy(), host.direction, order).view(np.int64)
+        iovas = host.dma.map_pages(pfns[:count].copy(), host.direction, int(order))
+        out[:count] = iovas.view(np.int64)
 
 
 @implement_unmap_pages(HostPorts)
 def _unmap(host: HostPorts, count: int, order: int, iovas: Ints) -> None:
     if count:
-        host.dma.unmap_pages(iovas[:count].astype(np.uint64), order)
+        host.dma.unmap_pages(iovas[:count].astype(np.uint64), int(order))
 
 
 @implement_map_range(HostPorts)

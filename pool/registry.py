@@ -6,11 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pool.array_cache import ArrayCache
+from pool.contiguous_iova import ContiguousIova
+from pool.direct_window import DirectWindowPool
 from pool.errors import UnknownStrategyError
+from pool.half_page_flip import HalfPageFlip
 from pool.interface import DmaApi, PageAllocator, PoolConfig
 from pool.map_per_packet import MapPerPacket
+from pool.mapping_cache import MappingCachePool
+from pool.order0_recycle import Order0Recycle
+from pool.order_fallback import OrderFallback
 from pool.page_pool import PagePool
 from pool.pool import BufferPool
+from pool.shadow_copy import ShadowCopy
 
 STRATEGIES: Mapping[str, type[BufferPool]] = MappingProxyType(
     {
@@ -18,6 +26,14 @@ STRATEGIES: Mapping[str, type[BufferPool]] = MappingProxyType(
         for strategy in (
             PagePool,
             MapPerPacket,
+            ArrayCache,
+            ContiguousIova,
+            DirectWindowPool,
+            HalfPageFlip,
+            MappingCachePool,
+            Order0Recycle,
+            OrderFallback,
+            ShadowCopy,
         )
     }
 )

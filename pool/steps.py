@@ -104,8 +104,15 @@ def inflight(pool: State) -> int:
 @kernel
 def lend(pool: State, pfn: int, place: int, mem: Ints, iova: Ints) -> None:
     """Hands out the buffer of a whole page as number ``place`` of the batch."""
-    mem[place] = (pfn << PAGE_SHIFT) + pool.conf[HEADROOM]
-    iova[place] = pool.iova[pfn] + pool.conf[HEADROOM]
+    lend_part(pool, pfn, 0, place, mem, iova)
+
+
+@kernel
+def lend_part(pool: State, first: int, start: int, place: int, mem: Ints, iova: Ints) -> None:
+    """Hands out what begins ``start`` bytes into the block at frame ``first``, with headroom."""
+    start += pool.conf[HEADROOM]
+    mem[place] = (first << PAGE_SHIFT) + start
+    iova[place] = pool.iova[first] + start
     pool.c[TAKEN] += 1
 
 
@@ -146,9 +153,16 @@ def enter(pool: State, host: Host, n: int, bulk: bool, pfns: Ints) -> int:
 @kernel
 def hand_to_device(pool: State, host: Host, n: int, pfns: Ints) -> None:
     """Syncs whole buffers of ``n`` (at most BATCH) pages: nobody knows how much was written."""
-    if n and pool.conf[SYNC]:
+    if pool.conf[SYNC]:
         for i in range(n):
             pool.iovas[i] = pool.iova[pfns[i]] + pool.conf[HEADROOM]
+        hand_over(pool, host, n)
+
+
+@kernel
+def hand_over(pool: State, host: Host, n: int) -> None:
+    """Syncs the ``n`` buffers whose addresses stand in ``pool.iovas``."""
+    if n and pool.conf[SYNC]:
         pool.c[SYNCS_FOR_DEVICE] += n
         ports.sync_for_device(host, n, pool.iovas, pool.conf[LENGTH])
 

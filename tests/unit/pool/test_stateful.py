@@ -184,7 +184,7 @@ class SharedCache(PoolMachine):
     strategy = STRATEGIES["mapping_cache"]
 
     def build(self, config):
-        self.cache = MappingCache(self.dma, config.pool_size, config.direction)
+        self.cache = MappingCache(self.pages, self.dma, config.pool_size, config.direction)
         return self.strategy(self.pages, self.dma, config, cache=self.cache)
 
     def end_shared(self):
