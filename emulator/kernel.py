@@ -42,7 +42,7 @@ S = TypeVar("S", bound=tuple[Any, ...])
 _BORROWED: dict[str, Any] = {"_nrt": False}
 """Numba counts no references: kernels only use arrays that their caller holds and make none. The
 counting is atomic and costs some ten times what the kernels themselves do."""
-_INLINED: dict[str, Any] = {**_BORROWED, "forceinline": True}
+_INLINED: dict[str, Any] = {**_BORROWED}
 """A named tuple of arrays is passed as a hundred numbers; inlined, as none."""
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -13,7 +13,7 @@ import numpy as np
 
 from driver.host.costs import BULK_SIZES, HostCosts
 from driver.host.memory import Memory, give_block, take_block
-from emulator.iommu.model import unit
+from emulator.iommu.model import places, unit
 from emulator.iommu.model.unit import Iommu
 from emulator.kernel import Floats, Ints, kernel
 from emulator.ledger.columns import judge
@@ -25,7 +25,9 @@ CPU, DEVICE, ALLOC_CALLS, FREE_CALLS, SYNCS, COPIED_BYTES, N_SIZE = range(7)
 """Places in ``n``: who is at work now, for which device; and counts: calls of the page allocator,
 blocks freed, buffers synced, bytes copied."""
 
-ALLOC, STORE, ATOMIC, IOVA, PAGE_TABLE, INVALIDATE, WAIT, SYNC, COPY, DRIVER, STACK, SPENT = range(12)
+ALLOC, STORE, ATOMIC, IOVA, PAGE_TABLE, INVALIDATE, WAIT, SYNC, COPY, DRIVER, STACK, SPENT = range(
+    12
+)
 """Where a CPU's time goes; places in ``spent``. WAIT: for another CPU's turn at something shared."""
 CATEGORIES = (
     "page allocator",
@@ -208,11 +210,11 @@ def _pay_iommu(host: Host, done: float) -> None:
 @kernel
 def end_mappings(host: Host) -> None:
     """Tells the book of the ranges that the IOMMU has forgotten since it was last told."""
-    for i in range(host.io.n[unit.ENDED]):
+    for i in range(host.io.n[places.ENDED]):
         first, pages = host.io.ended[i, 0], host.io.ended[i, 1]
         for page in range(first, first + pages):
             judge.ended(host.book, host.io.ended_ns[i], page)
-    host.io.n[unit.ENDED] = 0
+    host.io.n[places.ENDED] = 0
 
 
 @kernel

@@ -13,45 +13,44 @@ from emulator.ledger.columns import judge
 from emulator.ledger.columns.book import PAGE_SHIFT
 from pool import steps
 from pool.counters import ALLOCATIONS, RECYCLED_CACHE, REFERENCES, RELEASED, RING_OPS, TAKEN
-from pool.steps import NAPI, REMOTE, State
+from pool.steps import NAPI, REMOTE, TEARDOWN, State
 from testbed.twin import host as h
 from testbed.twin import queue as q
 from testbed.twin.host import Host, let_time_pass, spend
 from testbed.twin.queue import Queue
 
+BEGIN, RUN, FINISH = range(3)
+"""What :func:`drive` is asked to do; one function, for each compiled one costs seconds."""
+
 
 @compiled
-def run_polls(pool: State, host: Host, queue: Queue, packets: int, until_ns: float) -> int:
-    """Polls until ``packets`` more were received or ``until_ns`` is past; packets received."""
+def drive(pool: State, host: Host, queue: Queue, what: int, packets: int, until_ns: float) -> int:
+    """BEGIN: fills the ring for the first time; buffers posted. RUN: polls until ``packets`` more
+    were received or ``until_ns`` is past; packets received. FINISH: the interface goes down, all
+    that is held or posted comes back and the pool is closed; pages still in flight.
+    """
     host.n[h.CPU], host.n[h.DEVICE] = queue.n[q.CPU], queue.n[q.DEVICE]
+    if what == FINISH:
+        return finish(pool, host, queue)
+    if what == BEGIN:
+        refill(pool, host, queue)
+        settle_pool(pool, host, queue)
+        return queue.n[q.POSTED]
     start = queue.n[q.PACKETS]
     while queue.n[q.PACKETS] - start < packets and host.clock[0] < until_ns:
         poll(pool, host, queue, packets - (queue.n[q.PACKETS] - start))
     return queue.n[q.PACKETS] - start
 
 
-@compiled
-def begin(pool: State, host: Host, queue: Queue) -> int:
-    """Fills the ring for the first time; buffers posted."""
-    host.n[h.CPU], host.n[h.DEVICE] = queue.n[q.CPU], queue.n[q.DEVICE]
-    refill(pool, host, queue)
-    settle_pool(pool, host, queue)
-    return queue.n[q.POSTED]
-
-
-@compiled
+@kernel
 def finish(pool: State, host: Host, queue: Queue) -> int:
-    """The interface goes down: all that is held or posted comes back, and the pool is closed.
-
-    Returns the pages still in flight.
-    """
-    host.n[h.CPU], host.n[h.DEVICE] = queue.n[q.CPU], queue.n[q.DEVICE]
-    give_back_due(pool, host, queue, 1e300, REMOTE)
+    """See :func:`drive`."""
+    give_back_due(pool, host, queue, q.FOR_EVER, REMOTE)
     while queue.n[q.DONE] < queue.n[q.POSTED]:
         place = queue.n[q.DONE] % queue.n[q.RING]
         queue.mem[0], queue.received[0] = queue.ring_mem[place], 0
-        judge.unposted(host.book, host.clock[0], queue.mem[0], queue.n[q.LENGTH])
-        steps.give(pool, host, 1, queue.mem, queue.received, steps.TEARDOWN)
+        judge.unposted(host.book, queue.mem[0], queue.n[q.LENGTH])
+        steps.give(pool, host, 1, queue.mem, queue.received, TEARDOWN)
         queue.n[q.DONE] += 1
     queue.received[0] = 1
     left = steps.close(pool, host)
@@ -106,7 +105,7 @@ def device_writes(host: Host, queue: Queue, count: int) -> None:
         if not identity:
             queue.n[q.READS] += unit.translate(host.io, iova >> PAGE_SHIFT, PAGE_SHIFT)
         judge.written(host.book, host.clock[0], queue.n[q.DEVICE], mem, iova, min(size, length))
-        judge.unposted(host.book, host.clock[0], mem, length)
+        judge.unposted(host.book, mem, length)
         queue.mem[i], queue.iova[i], queue.lengths[i] = mem, iova, min(size, length)
         queue.n[q.BYTES] += size
         queue.n[q.DONE] += 1
@@ -144,9 +143,7 @@ def consume(pool: State, host: Host, queue: Queue, count: int) -> None:
 
 
 @kernel
-def give_back_due(
-    pool: State, host: Host, queue: Queue, now: float, context: int
-) -> None:
+def give_back_due(pool: State, host: Host, queue: Queue, now: float, context: int) -> None:
     """Buffers that the consumer is done with. From another CPU, that CPU pays for it.
 
     Transmit completions come in batches; the rest of a batch waits for it to be full.
@@ -154,7 +151,7 @@ def give_back_due(
     worker = queue.n[q.CPU] + (1 if context == REMOTE else 0)
     batch = q.POLL_MAX
     while True:
-        if now < 1e300 and q.held(queue) < queue.n[q.BATCH]:
+        if now < q.FOR_EVER and q.held(queue) < queue.n[q.BATCH]:
             return
         count = q.due(queue, now, batch)
         if count == 0:

@@ -60,6 +60,8 @@ NEXT_NS, GAP_SCALE, HOLD_NS, LATE_NS, STORES_PAID, REFERENCES_PAID, IDLE_NS, F_S
 consumer holds a packet, and those it holds for long; what the pool's work on its stores and its
 reference counts have cost so far; time without work."""
 
+FOR_EVER = 1e300
+"""A time that never comes (ns)."""
 RING_MAX, TABLE_SIZE, POLL_MAX = 8192, 1 << 16, 64
 """Descriptors of a ring, packets in a table of traffic, packets of a poll, at most."""
 HOLD_SIZE = 1 << 16

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from driver.host.costs import load_host_costs
-from emulator.iommu.model import unit
+from emulator.iommu.model import places
 from emulator.iommu.model.walker import pcie_write_gbps
 from emulator.ledger.columns import book as b
 from emulator.ledger.violation import Violation
@@ -107,8 +107,8 @@ def measure(world: World, live_after: int, inflight_after: int) -> TwinResult:
         seconds=max(world.clocks) / 1e9,
         maps_per_packet=counters["maps"] * each,
         unmaps_per_packet=counters["unmaps"] * each,
-        invalidations_per_packet=int(io.n[unit.INVALIDATIONS]) * each,
-        iotlb_misses_per_packet=int(io.n[unit.IOTLB_MISSES]) * each,
+        invalidations_per_packet=int(io.n[places.INVALIDATIONS]) * each,
+        iotlb_misses_per_packet=int(io.n[places.IOTLB_MISSES]) * each,
         walk_reads_per_packet=sum(int(queue.n[q.READS]) for queue in world.queues) * each,
         atomics_per_packet=sum(int(pool.state.c[ATOMICS]) for pool in world.pools) * each,
         allocator_calls_per_packet=int(host.n[h.ALLOC_CALLS]) * each,
@@ -170,10 +170,10 @@ def _cycles(world: World, each: float, ghz: float) -> dict[str, float]:
     """By category and for each packet; what the IOMMU model spent is in its own account."""
     spent = world.host.spent.copy()
     io = world.host.io
-    spent[h.IOVA] += io.f[unit.IOVA_NS]
-    spent[h.PAGE_TABLE] += io.f[unit.PAGE_TABLE_NS]
-    spent[h.INVALIDATE] += io.f[unit.INVALIDATION_NS]
-    spent[h.WAIT] += io.f[unit.WAIT_NS]
+    spent[h.IOVA] += io.f[places.IOVA_NS]
+    spent[h.PAGE_TABLE] += io.f[places.PAGE_TABLE_NS]
+    spent[h.INVALIDATE] += io.f[places.INVALIDATION_NS]
+    spent[h.WAIT] += io.f[places.WAIT_NS]
     return {
         name: float(ns) * ghz * each for name, ns in zip(h.CATEGORIES, spent.tolist(), strict=True)
     }
@@ -192,7 +192,10 @@ def _device_pps(world: World, packets: int, size: float) -> float:
     if walk is None or not packets:
         return slot
     n = world.host.io.n
-    misses, reads = int(n[unit.IOTLB_MISSES]), sum(int(queue.n[q.READS]) for queue in world.queues)
+    misses, reads = (
+        int(n[places.IOTLB_MISSES]),
+        sum(int(queue.n[q.READS]) for queue in world.queues),
+    )
     walking = misses * walk.miss_fixed_ns + reads * walk.mem_read_ns
     base = packets * (walk.base_ns + walk.iotlb_hit_ns)
     if walk.inflight == 1:

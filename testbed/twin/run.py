@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from pool.counters import ALLOCATIONS, RELEASED
 from testbed.twin import queue as q
-from testbed.twin.poll import begin, finish, run_polls
+from testbed.twin.poll import BEGIN, FINISH, RUN, drive
+from testbed.twin.queue import FOR_EVER
 from testbed.twin.result import TwinResult, measure
 from testbed.twin.scenario import TwinScenario
 from testbed.twin.teardown import let_everything_end, live_mappings
@@ -46,7 +47,7 @@ def fill(world: World) -> None:
     """Brings the interfaces up: every ring is filled."""
     for number, (pool, queue) in enumerate(zip(world.pools, world.queues, strict=True)):
         world.host.clock[0] = world.clocks[number]
-        begin(world.pool_records[number], world.host_record, world.queue_records[number])
+        drive(*world.records(number), BEGIN, 0, 0.0)
         queue.n[q.INFLIGHT_FIRST] = pool.state.c[ALLOCATIONS] - pool.state.c[RELEASED]
         world.clocks[number] = float(world.host.clock[0])
 
@@ -54,9 +55,9 @@ def fill(world: World) -> None:
 def close(world: World) -> TwinResult:
     """Takes the interfaces down, closes the pools, and reads what was found."""
     left = 0
-    for number, (pool, queue) in enumerate(zip(world.pool_records, world.queue_records, strict=True)):
+    for number in range(len(world.queues)):
         world.host.clock[0] = max(world.clocks)
-        left += finish(pool, world.host_record, queue)
+        left += drive(*world.records(number), FINISH, 0, 0.0)
         world.clocks[number] = float(world.host.clock[0])
     live = live_mappings(world.host_record)
     let_everything_end(world.host_record)
@@ -66,9 +67,9 @@ def close(world: World) -> TwinResult:
 def _run_alone(world: World, tell: Progress) -> None:
     """One queue needs nobody's turn: all polls in compiled code."""
     wanted, done = world.scenario.packets, 0
-    pool, queue = world.pool_records[0], world.queue_records[0]
+    records = world.records(0)
     while done < wanted:
-        got = run_polls(pool, world.host_record, queue, min(CHUNK, wanted - done), 1e300)
+        got = drive(*records, RUN, min(CHUNK, wanted - done), FOR_EVER)
         done += got
         tell(done)
     world.clocks[0] = float(world.host.clock[0])
@@ -82,12 +83,11 @@ def _run_in_turns(world: World, tell: Progress) -> None:
     done = 0
     while turns:
         clock, number = heapq.heappop(turns)
-        until = turns[0][0] if turns else 1e300
-        queue, record = world.queues[number], world.queue_records[number]
+        until = turns[0][0] if turns else FOR_EVER
+        queue = world.queues[number]
         world.host.clock[0] = clock
         left = share - int(queue.n[q.PACKETS])
-        pool, until = world.pool_records[number], max(until, clock + 1.0)
-        done += run_polls(pool, world.host_record, record, left, until)
+        done += drive(*world.records(number), RUN, left, max(until, clock + 1.0))
         world.clocks[number] = float(world.host.clock[0])
         if queue.n[q.PACKETS] < share:
             heapq.heappush(turns, (world.clocks[number], number))

@@ -14,8 +14,8 @@ from driver.host.memory import make_memory
 from emulator.errors import DmabedError
 from emulator.iommu.model import unit
 from emulator.iommu.model.costs import IommuCosts, Translation, load_costs
-from emulator.ledger.columns.book import make_book
 from emulator.kernel import packed
+from emulator.ledger.columns.book import make_book
 from pool import ports
 from pool.buffers import IovaArray, PfnArray
 from pool.errors import MissingPortError, PoolError
@@ -64,6 +64,10 @@ class World:
     queue_records: list[Any]
     clocks: list[float]
     """ns, of each queue's CPU: how far its virtual time has got."""
+
+    def records(self, number: int) -> tuple[Any, Any, Any]:
+        """Pool, host and queue ``number``, for :func:`testbed.twin.poll.drive`."""
+        return self.pool_records[number], self.host_record, self.queue_records[number]
 
 
 def build(scenario: TwinScenario) -> World:

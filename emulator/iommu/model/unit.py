@@ -58,6 +58,7 @@ __all__ = [
     "Iommu",
     "advance",
     "drain",
+    "is_identity",
     "make_iommu",
     "map_iova",
     "translate",
@@ -69,6 +70,12 @@ FULL = NO_RANGE
 """As the IOVA of a map: there is no room (-1, DMA_MAPPING_ERROR)."""
 SAME_AS_FRAME = -2
 """As the IOVA of a map: the device uses the frame's own address, for ever."""
+
+
+@kernel
+def is_identity(io: Iommu) -> bool:
+    """Whether nothing is translated: the device uses the addresses of frames."""
+    return io.par[TRANSLATION] == IDENTITY
 
 
 @kernel

@@ -110,9 +110,7 @@ def ended(book: Book, when: float, iova_page: int) -> None:
 
 
 @kernel
-def posted(
-    book: Book, now: float, device: int, n: int, mem: Ints, iova: Ints, length: int
-) -> None:
+def posted(book: Book, now: float, device: int, n: int, mem: Ints, iova: Ints, length: int) -> None:
     """``n`` buffers of ``length`` bytes are the device's. O-5 if one is somebody's already."""
     settle_everything(book, now)
     for i in range(n):
@@ -127,7 +125,7 @@ def posted(
 
 
 @kernel
-def unposted(book: Book, now: float, mem: int, length: int) -> None:
+def unposted(book: Book, mem: int, length: int) -> None:
     """The device is done with the buffer at ``mem``."""
     frame = mem >> PAGE_SHIFT
     book.slot[mem >> SLOT_SHIFT] = HOME
