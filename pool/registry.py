@@ -9,16 +9,21 @@ from types import MappingProxyType
 from pool.array_cache import ArrayCache
 from pool.contiguous_iova import ContiguousIova
 from pool.direct_window import DirectWindowPool
+from pool.dma_pool import DmaPool
 from pool.errors import UnknownStrategyError
 from pool.half_page_flip import HalfPageFlip
 from pool.interface import DmaApi, PageAllocator, PoolConfig
 from pool.map_per_packet import MapPerPacket
 from pool.mapping_cache import MappingCachePool
+from pool.mempool import Mempool
 from pool.order0_recycle import Order0Recycle
 from pool.order_fallback import OrderFallback
 from pool.page_pool import PagePool
+from pool.pcp_constructor import PcpConstructor
 from pool.pool import BufferPool
+from pool.scatterlist_cache import ScatterlistCache
 from pool.shadow_copy import ShadowCopy
+from pool.zero_copy_domain import ZeroCopyDomain
 
 STRATEGIES: Mapping[str, type[BufferPool]] = MappingProxyType(
     {
@@ -29,11 +34,16 @@ STRATEGIES: Mapping[str, type[BufferPool]] = MappingProxyType(
             ArrayCache,
             ContiguousIova,
             DirectWindowPool,
+            DmaPool,
             HalfPageFlip,
             MappingCachePool,
+            Mempool,
             Order0Recycle,
             OrderFallback,
+            PcpConstructor,
+            ScatterlistCache,
             ShadowCopy,
+            ZeroCopyDomain,
         )
     }
 )

@@ -68,12 +68,6 @@ def pop(stack: Stack) -> int:
 
 
 @kernel
-def empty(stack: Stack) -> None:
-    """Forgets all of it."""
-    stack.at[COUNT] = 0
-
-
-@kernel
 def append(queue: Queue, item: int) -> None:
     """Makes it the newest; there must be room."""
     queue.items[_place(queue, queue.at[COUNT])] = item

@@ -193,9 +193,14 @@ class SharedCache(PoolMachine):
 
 class PlainScatterlist(PoolMachine):
     strategy = STRATEGIES["scatterlist_cache"]
+    set_pages = 3
 
     def build(self, config):
-        return self.strategy(self.pages, PlainDma(self.dma), config, set_pages=3)
+        return self.strategy(self.pages, PlainDma(self.dma), config, set_pages=self.set_pages)
+
+
+class PlainLargeSets(PlainScatterlist):
+    set_pages = 150
 
 
 def with_options(name, **options):
@@ -210,6 +215,7 @@ MACHINES = {name: with_options(name) for name in STRATEGIES} | {
     "direct_window shared": SharedWindow,
     "mapping_cache shared": SharedCache,
     "scatterlist_cache plain": PlainScatterlist,
+    "scatterlist_cache plain, sets of more than two batches": PlainLargeSets,
 }
 
 
