@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the host's own work costs: presets in TOML, in cycles, each number with its source.
 
-A number is written ``order_0 = { value = 272, source = "costs.md: <row>" }``, as in the presets of the
-IOMMU model; a list of numbers has one source. All tables and keys must be there.
+A number is written ``order_0 = { value = 272, source = "costs.md: <row>" }``, as in the presets
+of the IOMMU model; a list of numbers has one source. All tables and keys must be there.
 """
 
 from __future__ import annotations
