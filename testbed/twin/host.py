@@ -28,7 +28,7 @@ blocks freed, buffers synced, bytes copied."""
 ALLOC, STORE, ATOMIC, IOVA, PAGE_TABLE, INVALIDATE, WAIT, SYNC, COPY, DRIVER, STACK, SPENT = range(
     12
 )
-"""Where a CPU's time goes; places in ``spent``. WAIT: for another CPU's turn at something shared."""
+"""Where a CPU's time goes; places in ``spent``. WAIT: for its turn at something shared."""
 CATEGORIES = (
     "page allocator",
     "pool",

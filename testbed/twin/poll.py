@@ -25,7 +25,9 @@ BEGIN, RUN, FINISH = range(3)
 
 @compiled
 def drive(pool: State, host: Host, queue: Queue, what: int, packets: int, until_ns: float) -> int:
-    """BEGIN: fills the ring for the first time; buffers posted. RUN: polls until ``packets`` more
+    """Does one of three things, and returns a number of it.
+
+    BEGIN: fills the ring for the first time; buffers posted. RUN: polls until ``packets`` more
     were received or ``until_ns`` is past; packets received. FINISH: the interface goes down, all
     that is held or posted comes back and the pool is closed; pages still in flight.
     """

@@ -66,9 +66,9 @@ class Book(NamedTuple):
     """What the ledger knows.
 
     n, f: numbers, see the places above. reach: int64[devices, IOVA pages], the frame that the
-    device reaches there, or -1; given_up: float64 of the same shape, when the owner
-    unmapped it (ns), -1 while it wants it. frame: int64[frames, 4]; since: float64[frames], when its exposure was
-    last settled. slot: int8, see SLOT_SHIFT. broken: int64[RULES], violations; first:
+    device reaches there, or -1; given_up: float64 of the same shape, when the owner unmapped it
+    (ns), -1 while it wants it. frame: int64[frames, 4]; since: float64[frames], when its exposure
+    was last settled. slot: int8, see SLOT_SHIFT. broken: int64[RULES], violations; first:
     float64[RULES, DETAILS]; windows: int64[WINDOW_BINS].
     """
 
