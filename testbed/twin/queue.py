@@ -53,7 +53,8 @@ of a transmit completion, or of a storage command; LOST: no buffer was posted; N
 and not had; HELD, LATE: what the consumer holds, and for long; LATE_EVERY: every how many packets
 one is held for long; CURSOR: in the tables of traffic; READS: page-table reads of the walker;
 DEVICE_PEER: the device whose buffers this one tries to write, or -1; LANDED of PROBES;
-INFLIGHT_FIRST: pages of the pool when the ring was first full; RING: its descriptors; TABLE: packets in the tables."""
+INFLIGHT_FIRST: pages of the pool when the ring was first full; RING: its descriptors; TABLE:
+packets in the tables."""
 
 NEXT_NS, GAP_SCALE, HOLD_NS, LATE_NS, STORES_PAID, REFERENCES_PAID, IDLE_NS, F_SIZE = range(8)
 """Places in ``f``: when the next packet arrives; ns of a gap of 1.0 in the table; how long the
