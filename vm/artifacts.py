@@ -31,7 +31,7 @@ class Artifacts:
 
     def boot_files(self, config: GuestConfig) -> BootFiles:
         """Kernel, initramfs and firmware for a configuration."""
-        initramfs = provide_initramfs(self.cache, self.kernel, self.programs, config.modules)
+        initramfs = provide_initramfs(self.cache, self.kernel, self.programs, config.boot_modules)
         return BootFiles(self.kernel.image, initramfs, "qboot.rom" if self.kernel.pvh else None)
 
     def build_module(self, source: Path) -> list[Path]:

@@ -82,6 +82,7 @@ class BenchRun:
         for iommu in self._plan.iommus:
             progress.stage(f"boot {iommu}")
             async with self._bench_rig(iommu) as bench:
+                self._notes.append(f"{iommu}: boot to agent: {bench.boot_s:.2f} s")
                 self._floor_note(iommu, await bench.floor())
                 for frame_bytes in self._plan.frame_bytes:
                     rows += await self._cell(bench, iommu, frame_bytes, progress)
@@ -148,6 +149,7 @@ class _BenchRig:
 
     def __init__(self, rig: Rig, peers: dict[str, _Peer], scenario: Scenario) -> None:
         self._rig, self._peers, self._scenario = rig, peers, scenario
+        self.boot_s = rig.guest.boot_s
 
     async def floor(self) -> dict[str, float]:
         """Median ns of a register read and of a map and unmap, as the guest feels them."""
