@@ -11,7 +11,7 @@ from vm.apt import Progress
 from vm.cache import cache_dir
 from vm.guest_tools import provide_tools
 from vm.initramfs import GuestPrograms, provide_busybox, provide_initramfs
-from vm.kernel import KernelTree, provide_kernel
+from vm.kernel import Flavour, KernelTree, provide_kernel
 from vm.machine import BootFiles, GuestConfig
 from vm.module_build import build_agent, build_module
 from vm.qemu import Qemu, provide_qemu
@@ -53,8 +53,15 @@ def quiet(_line: str) -> None:
     """A progress callback that says nothing."""
 
 
-def setup(progress: Progress = quiet, environ: Mapping[str, str] = os.environ) -> Artifacts:
+def setup(
+    progress: Progress = quiet,
+    environ: Mapping[str, str] = os.environ,
+    flavour: Flavour = "cloud",
+) -> Artifacts:
     """Finds or fetches all a guest needs; does nothing but look when everything is there.
+
+    `flavour` is which of Debian's kernels is taken; a kernel named by the user or found on another
+    distribution is taken as it is.
 
     Raises:
         SetupError: something is missing and cannot be provided; the text names the cure.
@@ -62,7 +69,7 @@ def setup(progress: Progress = quiet, environ: Mapping[str, str] = os.environ) -
     """
     cache = cache_dir(environ)
     qemu = provide_qemu(cache, progress, environ)
-    kernel = provide_kernel(cache, progress, environ)
+    kernel = provide_kernel(cache, progress, environ, flavour)
     toolchain = provide_toolchain(cache, progress)
     programs = GuestPrograms(
         busybox=provide_busybox(cache, progress, environ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import statistics
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from testbed.rig import Rig, open_rig
 from testbed.run import host_facts
 from testbed.scenario import BenchNic, BenchPlan, Iommu, Scenario, Strategy, frame_length_bytes
 from vm.artifacts import Artifacts
+from vm.kernel import Flavour
 from vm.machine import QemuNic
 
 #: Our names for QEMU's NICs, their QEMU model, kernel module and MAC address.
@@ -34,6 +36,8 @@ _MODELS = {
     "e1000e": ("e1000e", "e1000e", "52:54:00:db:ed:02"),
     "igb": ("igb", "igb", "52:54:00:db:ed:03"),
 }
+#: Debian's cloud kernel, which all else runs on, has no drivers for these.
+_FULL_KERNEL_NICS = frozenset({"e1000e", "igb"})
 _PAIRS = 2000
 #: How long a feeder may take to start and a NIC to take its first frames.
 _FLOW_S = 20.0
@@ -46,6 +50,11 @@ class _Peer:
     ours: Path
     theirs: Path
     nic: QemuNic
+
+
+def kernel_flavour(plan: BenchPlan) -> Flavour:
+    """Which of Debian's kernels has drivers for all the NICs of ``plan``."""
+    return "full" if _FULL_KERNEL_NICS & set(plan.nics) else "cloud"
 
 
 class BenchRun:
@@ -79,6 +88,7 @@ class BenchRun:
     async def run(self, progress: RunProgress) -> RunResult:
         """Everything; the rows are medians."""
         rows: list[BenchRow] = []
+        self._notes += _busy_note()
         for iommu in self._plan.iommus:
             progress.stage(f"boot {iommu}")
             async with self._bench_rig(iommu) as bench:
@@ -142,6 +152,14 @@ class BenchRun:
         ) as rig:
             await rig.load_sink(verify=False)
             yield _BenchRig(rig, peers, scenario)
+
+
+def _busy_note() -> list[str]:
+    """Says when others use the processors, of which QEMU's NICs with their feeder need three."""
+    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if load < cpus / 4:
+        return []
+    return [f"{load:.1f} processes were running on {cpus} CPUs before this began: factors may lie"]
 
 
 class _BenchRig:

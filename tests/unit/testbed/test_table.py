@@ -132,6 +132,7 @@ def test_curve_table_with_one_strategy_has_dashes(run: RunResult) -> None:
 def test_bench_table_has_nics_down_and_iommus_across(bench: RunResult) -> None:
     lines = printed(bench, 100)
     assert ["virtio-net", "86.00", "86.00"] in [line.split() for line in lines]
+    assert "ours / best of QEMU's 2.34x 2.34x" in [" ".join(line.split()) for line in lines]
 
 
 def test_text_file_has_no_trailing_blanks(run: RunResult) -> None:

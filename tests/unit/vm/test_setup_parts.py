@@ -3,12 +3,13 @@
 
 import stat
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from vm.accel import boot_sector
 from vm.errors import SetupError
-from vm.kernel import named_kernel, relocate_headers, tree_release
+from vm.kernel import named_kernel, provide_kernel, relocate_headers, tree_release
 from vm.module_build import diagnostics, source_files
 from vm.qemu import parse_version, probe, provide_qemu
 
@@ -83,6 +84,38 @@ def test_image_and_tree_of_two_releases_are_refused(tmp_path: Path) -> None:
         named_kernel(tmp_path, tmp_path / "absent", build)
     with pytest.raises(SetupError, match="KDIR="):
         named_kernel(tmp_path, image, None)
+
+
+class OneFlavour:
+    """Stands for the private apt: unpacks a kernel that has the flavour of its package."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def unpack(self, names: list[str], _wanted: object, target: str, folder: Path) -> None:
+        self.asked += [*names, target]
+        flavour = names[0].removeprefix("linux-image-")
+        (folder / "boot").mkdir()
+        make_image(folder / f"boot/vmlinuz-6-{flavour}", f"6-{flavour}")
+        (folder / f"lib/modules/6-{flavour}").mkdir(parents=True)
+
+
+def test_flavours_of_debians_kernel_do_not_share_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vm.kernel.PrivateApt", OneFlavour)
+    monkeypatch.setattr("vm.kernel.host_release", lambda: ("debian", "bookworm"))
+    cloud = provide_kernel(tmp_path, lambda line: None, {})
+    full = provide_kernel(tmp_path, lambda line: None, {}, "full")
+    assert (cloud.release, full.release) == ("6-cloud-amd64", "6-amd64")
+    assert cloud.image != full.image
+    assert OneFlavour.asked[3:] == [
+        "linux-image-amd64",
+        "linux-headers-amd64",
+        "bookworm-backports",
+    ]
 
 
 def test_headers_are_moved_below_the_cache(tmp_path: Path) -> None:
