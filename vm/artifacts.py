@@ -12,6 +12,7 @@ from vm.cache import cache_dir
 from vm.guest_tools import provide_tools
 from vm.initramfs import GuestPrograms, provide_busybox, provide_initramfs
 from vm.kernel import Flavour, KernelTree, provide_kernel
+from vm.kernel_config import require_drivers
 from vm.machine import BootFiles, GuestConfig
 from vm.module_build import build_agent, build_module
 from vm.qemu import Qemu, provide_qemu
@@ -30,7 +31,12 @@ class Artifacts:
     acceleration: Acceleration
 
     def boot_files(self, config: GuestConfig) -> BootFiles:
-        """Kernel, initramfs and firmware for a configuration."""
+        """Kernel, initramfs and firmware for a configuration.
+
+        Raises:
+            SetupError: the kernel lacks a driver that the configuration needs.
+        """
+        require_drivers(self.kernel, config)
         initramfs = provide_initramfs(self.cache, self.kernel, self.programs, config.boot_modules)
         return BootFiles(self.kernel.image, initramfs, "qboot.rom" if self.kernel.pvh else None)
 

@@ -100,10 +100,10 @@ class Guest:
         self._watch(self._watch_heartbeat())
 
     async def _launch(self, incoming: Path | None) -> None:
+        boot = await asyncio.to_thread(self.artifacts.boot_files, self.config)
         pairs = [socket.socketpair() for _ in range(3)]
         theirs = [pair[1] for pair in pairs]
         channels = Channels(*(end.fileno() for end in theirs))
-        boot = await asyncio.to_thread(self.artifacts.boot_files, self.config)
         qemu = self.artifacts.qemu
         arguments = qemu_arguments(
             self.config, boot, channels, self.artifacts.acceleration.kind, qemu.version

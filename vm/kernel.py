@@ -119,8 +119,7 @@ def named_kernel(cache: Path, image: Path | None, build: Path | None) -> KernelT
         image = _image_in_tree(build)
     if image is None or not image.is_file():
         raise SetupError(f"KERNEL={image} is not a file: give a bzImage or an ELF vmlinux")
-    contents = image.read_bytes()
-    release = kernel_release(contents)
+    contents, release = _read_image(image)
     if build is None:
         build = Path("/lib/modules") / release / "build"
     if not (build / "Makefile").is_file():
@@ -129,10 +128,26 @@ def named_kernel(cache: Path, image: Path | None, build: Path | None) -> KernelT
         raise SetupError(
             f"KERNEL={image} is {release}, but KDIR={build} is {built}: they must match"
         )
-    installed = Path("/lib/modules") / release
-    modules = installed if (installed / "kernel").is_dir() else build
     path, pvh = _bootable(cache, image, contents)
-    return KernelTree(path, pvh, release, modules, build.absolute())
+    return KernelTree(path, pvh, release, _modules_of(image, release, build), build.absolute())
+
+
+def _read_image(image: Path) -> tuple[bytes, str]:
+    """Contents and release of an image."""
+    try:
+        contents = image.read_bytes()
+        return contents, kernel_release(contents)
+    except OSError as error:
+        raise SetupError(f"KERNEL={image} cannot be read: {error.strerror}") from error
+    except SetupError as error:
+        raise SetupError(f"KERNEL={image}: {error}; give a bzImage or an ELF vmlinux") from error
+
+
+def _modules_of(image: Path, release: str, build: Path) -> Path:
+    """The kernel's own modules: installed, unpacked beside its boot folder, or never installed."""
+    root = image.absolute().parent.parent
+    folders = [base / "lib/modules" / release for base in (Path("/"), root, root / "usr")]
+    return next((folder for folder in folders if (folder / "kernel").is_dir()), build)
 
 
 def host_kernel(cache: Path) -> KernelTree:
