@@ -88,7 +88,7 @@ def _case_table(run: RunResult) -> HtmlTable:
             "unmaps per packet",
         ),
         *("kpps", "vs pool, no IOMMU", "map, µs (median)", "unmap, µs (median)"),
-        *("live after release", "longest stale window"),
+        *("live after release", "stale at once", "longest stale window"),
     )
     note = "Maps and unmaps as the device saw them; rates and times by the guest's own clock."
     rows = tuple(_case_row(case, run) for case in run.cases)
@@ -105,6 +105,7 @@ def _case_row(case: CaseResult, run: RunResult) -> Row:
         _time(case.map_ns, case.map_p50_ns),
         _time(case.unmap_ns, case.unmap_p50_ns),
         f"{case.live_after_release:,}",
+        f"{case.stale_at_once:,}",
         typeset(stale_cell(case).replace("still open ", "open ")),
     )
 

@@ -80,7 +80,14 @@ def wide_case_table(run: RunResult) -> Table:
     for name in ("strategy", "IOMMU"):
         table.add_column(name, no_wrap=True)
     numbers = ("frame\nB", "packets", "maps/\npacket", "unmaps/\npacket", "kpps\nguest clock")
-    for name in (*numbers, "vs pool,\nno IOMMU", "map\nus", "unmap\nus", "live after\nrelease"):
+    for name in (
+        *numbers,
+        "vs pool,\nno IOMMU",
+        "map\nus",
+        "unmap\nus",
+        "live after\nrelease",
+        "stale\nat once",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("longest\nstale window", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -99,6 +106,7 @@ def wide_case_table(run: RunResult) -> Table:
             _microseconds(case.map_ns, "{:.2f}".format),
             _microseconds(case.unmap_ns, "{:.2f}".format),
             str(case.live_after_release),
+            str(case.stale_at_once),
             stale_cell(case),
             _verdict_cell(case),
         )

@@ -96,7 +96,8 @@ def iommus(run: RunResult) -> list[Iommu]:
 def stale_text(case: CaseResult) -> str:
     """How long the longest stale mapping of ``case`` lived, in words."""
     if case.stale_window_ns is None:
-        return "for a time that was not seen to end"
+        left = case.live_after_release or case.stale_open
+        return f"for a time that was not seen{' to end' if left else ''}"
     if case.stale_open:
         return f"for more than {duration(case.stale_window_ns)}, and still did when the run ended"
     return f"for {duration(case.stale_window_ns)}"
@@ -216,6 +217,8 @@ def _exposed_text(iommu: str, stale: list[CaseResult]) -> str:
         text += "given all memory back"
     else:
         text = f"Under {iommu} mappings outlived their memory"
+    if (most := max(case.stale_at_once for case in stale)) > live:
+        text += f"; at least {most} were stale at once"
     which = f"{worst.strategy}, {worst.frame_bytes} B"
     return f"{text}; the longest lived on {stale_text(worst)} ({which})."
 

@@ -51,7 +51,7 @@ def test_counts_per_packet_have_four_decimals(with_case: Callable[..., RunResult
 
 
 def test_wide_row_shows_every_figure_in_its_column(run: RunResult) -> None:
-    wanted = "map_per_packet virtio-lazy 64 15444 1.0000 1.0000 12.87 0.12x 61.24 58.90 812"
+    wanted = "map_per_packet virtio-lazy 64 15444 1.0000 1.0000 12.87 0.12x 61.24 58.90 812 1000"
     row = rows(printed(run, 160), "virtio-lazy")[0]
     assert " ".join(row) == f"{wanted} 9.81 ms exposed"
 

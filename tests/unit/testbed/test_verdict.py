@@ -173,3 +173,11 @@ def test_titles_follow_the_numbers(run: RunResult, with_case: Callable[..., RunR
     assert "page_pool keeps 50 to 99 %" in rates_title(slower)
     assert "virtio-lazy leaves up to 4096 mappings alive" in exposure_title(run)
     assert exposure_title(without_lazy(run)) == "No mapping outlived its memory"
+
+
+def test_more_stale_at_once_than_at_release_is_said(
+    run: RunResult, with_case: Callable[..., RunResult]
+) -> None:
+    assert "stale at once" not in said(run, "exposure")
+    changed = with_case(INTEL_POOL_64, stale_at_once=64, verdict="exposed")
+    assert "; at least 64 were stale at once; the longest" in said(changed, "exposure")
