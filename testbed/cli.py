@@ -96,10 +96,11 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _bench(chosen: argparse.Namespace) -> int:
-    from testbed.bench.compare import BenchRun
+    from testbed.bench.compare import BenchRun, kernel_flavour
 
     scenario = _scenario(chosen)
-    artifacts: Artifacts = setup(print)
+    flavour = kernel_flavour(scenario.bench) if scenario.bench else "cloud"
+    artifacts: Artifacts = setup(print, flavour=flavour)
     folder = run_folder(chosen.out, kind="bench")
     bench = BenchRun(scenario, artifacts, folder)
     with RunProgress(bench.steps) as progress:
