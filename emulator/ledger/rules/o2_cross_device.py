@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.iommu.mapping import PAGE_SHIFT, Mapping
+from emulator.ledger.posted import buffer_pages
 from emulator.ledger.rules.base import Commons, Rule
-from emulator.ledger.state import DeviceState, buffer_pages
+from emulator.ledger.state import DeviceState
 from emulator.ports import RingKind
 
 
@@ -82,9 +83,9 @@ class CrossDeviceRule(Rule):
         """Looks for the receive buffers' pages among the other devices' receive buffers."""
         if kind is not RingKind.RX_DESC:
             return
-        frames, users = self.state.live.writable, self.commons.frames.users
+        live, users = self.state.live, self.commons.frames.users
         for page in buffer_pages(iovas, lengths):
-            frame = frames.get(page)
+            frame = live.writable_frame(page)
             if frame is not None and len(users.get(frame, ())) > 1:
                 self._judge_shared_buffer(now_ns, page, frame)
 
