@@ -108,6 +108,16 @@ class LiveSet:
         need = WRITABLE if write else READABLE
         return bool(_explained(iovas, lengths, places, told, self.near, self._big_rows, need))
 
+    def holds(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> bool:
+        """Whether each range lies in one page or big mapping, whatever that allows.
+
+        False as for :meth:`explains`.
+        """
+        either = READABLE | WRITABLE
+        return bool(
+            _explained(iovas, lengths, _NO_TARGETS, False, self.near, self._big_rows, either)
+        )
+
     def find(self, iova: int) -> Mapping | None:
         """The mapping that holds ``iova``."""
         owner = self.owners.get(iova >> PAGE_SHIFT)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from emulator.frames import FrameBatch
-from emulator.nic.rows import heads
-from emulator.nic.steering import HEAD, flow_hash
+from emulator.nic.steering import Filter, steer
 from emulator.nic.wire.testframes import build
 
 
 def hashes(frames: list[bytes]) -> list[int]:
     batch = FrameBatch.of(frames)
-    return [int(h) for h in flow_hash(heads(batch, HEAD), batch.lengths)]
+    passed, found = steer(batch, Filter(mac=0, promisc=True, allmulti=False))
+    assert len(passed) == len(frames)
+    return found.tolist()
 
 
 def packet(
