@@ -73,3 +73,7 @@ class FrameBatch:
             np.concatenate(offsets),
             np.concatenate([b.lengths for b in parts]),
         )
+
+
+NO_FRAMES = FrameBatch.empty()
+"""No frame, made once."""

@@ -15,6 +15,7 @@ from emulator.frames import FrameBatch
 from emulator.iommu.copy import copy_ranges
 from emulator.iommu.mapping import target_of
 from emulator.iommu.space import AddressSpace, Piece
+from emulator.iommu.tables import all_true
 from emulator.ports import DmaFault
 
 
@@ -32,7 +33,8 @@ class AccessLog(Protocol):
     ) -> None:
         """Access ``i`` of ``lengths[i]`` bytes at ``iovas[i]`` was made (``ok``) or refused.
 
-        ``targets``: where each landed, packed as in :mod:`emulator.iommu.mapping`.
+        ``targets``: where each landed, packed as in :mod:`emulator.iommu.mapping`. The arrays hold
+        this during the call only.
         """
         ...
 
@@ -98,7 +100,13 @@ class _Run:
         self.lengths = np.array([piece.length for piece in pieces], np.int64)
         where = [target_of(piece.mapping.memory, piece.offset) for piece in pieces]
         self.targets = np.array(where, np.int64)
-        self.ok = np.ones(len(pieces), np.bool_)
+        self.ok = all_true(len(pieces))
+
+    def become(self, piece: Piece) -> None:
+        """Is now this one piece, if it was one before: cheaper than a new object."""
+        self.pieces[0] = piece
+        self.iovas[0], self.lengths[0] = piece.iova, piece.length
+        self.targets[0] = target_of(piece.mapping.memory, piece.offset)
 
 
 class SpaceDma:
@@ -195,7 +203,11 @@ class SpaceDma:
         pieces = self._pieces(iova, length, write)
         if write and len(pieces) > 1:  # remote ones first: only they can still fail
             pieces.sort(key=lambda piece: piece.mapping.memory is not None)
-        self._last_key, self._last_run = key, _Run(pieces)
+        self._last_key = key
+        if len(pieces) == len(self._last_run.pieces) == 1:
+            self._last_run.become(pieces[0])
+        else:
+            self._last_run = _Run(pieces)
         return self._last_run
 
     def _pieces(self, iova: int, length: int, write: bool) -> list[Piece]:

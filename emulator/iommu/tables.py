@@ -29,6 +29,9 @@ _SHIFT, _INNER = np.uint64(PAGE_SHIFT), np.uint64(PAGE_MASK)
 _WORD_TARGET = ~PAGE_MASK
 _NEAR = np.uint64(NEAR_PAGES)
 
+_TRUE = np.ones(1 << 12, np.bool_)
+_TRUE.flags.writeable = False
+
 
 class Translation(NamedTuple):
     """Where ``n`` accesses land.
@@ -96,6 +99,11 @@ class PageWords:
             self._cells[page] = 0
         else:
             del self.far[page]
+
+
+def all_true(count: int) -> NDArray[np.bool_]:
+    """bool[count] of True, read-only and shared."""
+    return _TRUE[:count] if count <= len(_TRUE) else np.ones(count, np.bool_)
 
 
 def extents_of(mappings: list[Mapping]) -> NDArray[np.uint64]:

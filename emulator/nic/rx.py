@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.frames import FrameBatch
+from emulator.frames import NO_FRAMES, FrameBatch
 from emulator.nic.completions import received
 from emulator.nic.descriptors import RX_DESC
 from emulator.nic.engine import QueueContext, RingEngine
@@ -27,7 +27,7 @@ class Receiver(RingEngine):
 
     def __init__(self, context: QueueContext) -> None:
         super().__init__(context, RX_DESC, tx=False)
-        self._waiting = FrameBatch.empty()
+        self._waiting = NO_FRAMES
         self._hashes = NO_HASHES
 
     @property
@@ -39,13 +39,13 @@ class Receiver(RingEngine):
         """As for every ring; frames that waited for its descriptors are dropped."""
         super().stop(now_ns)
         self._context.stats.rx_drops += len(self._waiting)
-        self._keep(FrameBatch.empty(), NO_HASHES)
+        self._keep(NO_FRAMES, NO_HASHES)
 
     def refill(self, now_ns: int) -> None:
         """Fetches descriptors, and delivers what waited for them."""
         self.top_up(now_ns)
         if self._waiting:
-            self.deliver(FrameBatch.empty(), NO_HASHES, now_ns)
+            self.deliver(NO_FRAMES, NO_HASHES, now_ns)
 
     def take(
         self, frames: FrameBatch, hashes: NDArray[np.uint32], longest: int, now_ns: int
@@ -141,7 +141,7 @@ class Receiver(RingEngine):
             self._keep(frames, hashes)
             return
         self._context.stats.rx_drops += len(frames)
-        self._keep(FrameBatch.empty(), NO_HASHES)
+        self._keep(NO_FRAMES, NO_HASHES)
 
     def _keep(self, frames: FrameBatch, hashes: NDArray[np.uint32]) -> None:
         self._waiting, self._hashes = frames, hashes
