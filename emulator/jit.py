@@ -14,13 +14,17 @@ kept result of the caller would not notice a change.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., object])
 
+KERNELS: list[Any] = []
+"""Every kernel, as numba's dispatcher."""
+
 
 def kernel(function: F) -> F:
     """``function``, compiled to machine code when it is first called."""
-    return cast(F, numba.njit(cache=True)(function))
+    KERNELS.append(numba.njit(cache=True)(function))
+    return cast(F, KERNELS[-1])

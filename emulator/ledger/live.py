@@ -39,7 +39,7 @@ class LiveSet:
     def __init__(self) -> None:
         self.owners: dict[int, Mapping] = {}
         self.near: NDArray[np.int64] = np.zeros(NEAR_PAGES, np.int64)
-        self._cells = memoryview(self.near)
+        self._cells = self.near.data
         self.big: list[Mapping] = []
         self._big_rows = _NO_BIG
         self.count = 0
@@ -175,7 +175,7 @@ def _explained(
         last = iova + np.uint64(length) - np.uint64(1)
         if length <= 0 or last < iova:
             return False
-        page, cell = iova >> _SHIFT, 0
+        page, cell = iova >> _SHIFT, np.int64(0)
         if page < _NEAR and last >> _SHIFT == page:
             cell = near[page]
         if cell == 0:

@@ -24,7 +24,7 @@ class PostedPages:
 
     def __init__(self) -> None:
         self._near = np.zeros(NEAR_PAGES, np.int32)
-        self._cells = memoryview(self._near)
+        self._cells = self._near.data
         self._far: Counter[int] = Counter()
         self._pages = 0  # near pages with a buffer
 

@@ -99,7 +99,7 @@ def _by_queue(hashes: NDArray[np.uint32], order: NDArray[np.int64], ends: NDArra
 
 
 @kernel
-def _flow_hash(frame: NDArray[np.uint8], weights: NDArray[np.uint32]) -> int:
+def _flow_hash(frame: NDArray[np.uint8], weights: NDArray[np.uint32]) -> np.uint64:
     """The flow hash of one frame of at least a whole Ethernet header.
 
     Each byte that is looked at lies within the frame: the length is asked first.
@@ -151,7 +151,7 @@ def _steer(
         if length < ETHERNET_HEADER or at < 0 or at > len(data) - length:
             continue
         frame = data[at : at + length]
-        station = 0
+        station = np.int64(0)
         for k in range(_MAC_END):
             station |= np.int64(frame[k]) << (8 * k)
         group = station & 1 if allmulti else station == _BROADCAST
