@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import gc
 import mmap
 import os
 import pstats
@@ -221,6 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--packets", type=int, default=1 << 15)
     chosen = parser.parse_args(arguments)
+    gc.freeze()  # as the device process does
     for length in chosen.length:
         for burst in chosen.burst:
             if chosen.profile:
