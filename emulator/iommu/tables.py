@@ -72,33 +72,27 @@ class Piece(NamedTuple):
 
 
 class PageWords:
-    """Page number -> page word; a page that is not there has word 0, which allows nothing.
+    """Page number -> page word of the pages below 4 GiB; word 0, of unmapped ones, allows nothing.
 
-    ``near``: int64[NEAR_PAGES], the words of the pages below 4 GiB: 8 MiB, of which only touched
-    pages exist. Pages beyond are in ``far``.
+    ``near``: int64[NEAR_PAGES]: 8 MiB, of which only what was touched exists. Pages beyond are not
+    kept: accesses there are looked at one by one.
     """
 
     def __init__(self) -> None:
-        self.far: dict[int, int] = {}
         self.clear()
 
     def clear(self) -> None:
         """Forgets all pages."""
         self.near = np.zeros(NEAR_PAGES, np.int64)
         self._cells = self.near.data  # sets a cell in half the time
-        self.far.clear()
 
     def __setitem__(self, page: int, word: int) -> None:
         if page < NEAR_PAGES:
             self._cells[page] = word
-        else:
-            self.far[page] = word
 
     def __delitem__(self, page: int) -> None:
         if page < NEAR_PAGES:
             self._cells[page] = 0
-        else:
-            del self.far[page]
 
 
 def all_true(count: int) -> NDArray[np.bool_]:
