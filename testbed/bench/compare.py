@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from testbed.bench import pingpong
+from testbed.bench import interleaved, pingpong
 from testbed.bench.feeder import Feeder
 from testbed.errors import Problem, RigError, ScenarioError
 from testbed.laboratory import Traffic
@@ -83,7 +83,13 @@ class BenchRun:
     def steps(self) -> int:
         """How many single measurements there are."""
         cells = len(self._plan.iommus) * len(self._plan.frame_bytes) * len(self.nics)
-        return cells * self._plan.samples
+        return cells * self._plan.samples + self._interleaves * len(self._plan.frame_bytes)
+
+    @property
+    def _interleaves(self) -> bool:
+        """Whether both sides of the interleaved comparison are asked for."""
+        wanted = set(interleaved.SIDES) <= set(self._plan.iommus)
+        return wanted and "dmabed page_pool" in self._plan.nics
 
     async def run(self, progress: RunProgress) -> RunResult:
         """Everything; the rows are medians."""
@@ -96,6 +102,8 @@ class BenchRun:
                 self._floor_note(iommu, await bench.floor())
                 for frame_bytes in self._plan.frame_bytes:
                     rows += await self._cell(bench, iommu, frame_bytes, progress)
+        if self._interleaves:
+            self._notes += await self._in_turns(progress)
         return RunResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             scenario=self._scenario.name,
@@ -108,6 +116,12 @@ class BenchRun:
             bench=tuple(rows),
             notes=tuple(self._notes),
         )
+
+    async def _in_turns(self, progress: RunProgress) -> list[str]:
+        """The comparison that needs more than ratios of medians: see its module."""
+        folder, sizes = self._folder / "in-turns", self._plan.frame_bytes
+        found = await interleaved.compare(self._scenario, self._artifacts, folder, sizes, progress)
+        return [str(comparison) for comparison in found]
 
     async def _cell(
         self, bench: _BenchRig, iommu: Iommu, frame_bytes: int, progress: RunProgress
