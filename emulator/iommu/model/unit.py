@@ -19,6 +19,9 @@ from emulator.iommu.model.iova_time import give_iova, take_iova
 from emulator.iommu.model.iova_tree import NO_RANGE
 from emulator.iommu.model.places import (
     BATCH_INVALIDATION,
+    COUNTERS,
+    ENDED,
+    ENDED_LOST,
     FORGET_WALKS,
     FULL_FLUSHES,
     HYPERVISOR,
@@ -27,6 +30,7 @@ from emulator.iommu.model.places import (
     INVALIDATION_NS,
     INVALIDATION_QUEUE,
     INVALIDATIONS,
+    IOTLB_MISSES,
     IOVA_NS,
     MAP_NEXT_PAGE_NS,
     MAP_NS,
@@ -42,6 +46,7 @@ from emulator.iommu.model.places import (
     TIMEOUT_NS,
     TIMER_AT,
     TIMER_CPU,
+    TIMER_FLUSHES,
     TIMER_NS,
     TRANSLATION,
     UNMAP_NEXT_PAGE_NS,
@@ -53,8 +58,23 @@ from emulator.iommu.model.state import Iommu, make_iommu
 from emulator.kernel import Ints, kernel
 
 __all__ = [
+    "BATCH_INVALIDATION",
+    "COUNTERS",
+    "ENDED",
+    "ENDED_LOST",
     "FULL",
+    "FULL_FLUSHES",
+    "INVALIDATIONS",
+    "INVALIDATION_NS",
+    "IOTLB_MISSES",
+    "IOVA_NS",
+    "MAPS",
+    "PAGE_TABLE_NS",
     "SAME_AS_FRAME",
+    "TIMER_FLUSHES",
+    "TIMER_NS",
+    "UNMAPS",
+    "WAIT_NS",
     "Iommu",
     "advance",
     "drain",
@@ -74,7 +94,7 @@ SAME_AS_FRAME = -2
 
 @kernel
 def is_identity(io: Iommu) -> bool:
-    """Whether nothing is translated: the device uses the addresses of frames."""
+    """Maps give SAME_AS_FRAME: the device reaches all memory, all the time."""
     return io.par[TRANSLATION] == IDENTITY
 
 
@@ -85,7 +105,7 @@ def map_iova(io: Iommu, cpu: int, now: float, pages: int) -> tuple[int, float]:
     In a range of several pages the page-table work of the first is that of a single page.
     """
     io.n[MAPS] += 1
-    if io.par[TRANSLATION] == IDENTITY:
+    if is_identity(io):
         return SAME_AS_FRAME, now
     pfn, now = take_iova(io, cpu, now, pages)
     if pfn == NO_RANGE:
@@ -108,7 +128,7 @@ def unmap_iova(io: Iommu, cpu: int, now: float, iova_pfn: int, pages: int) -> fl
     waits in a queue; a full queue is flushed first.
     """
     io.n[UNMAPS] += 1
-    if io.par[TRANSLATION] == IDENTITY:
+    if is_identity(io):
         return now
     if io.par[TRANSLATION] == TCE:
         calls, calls_ns, entries_ns = tce.stuff_entries(io.n, io.par, pages)

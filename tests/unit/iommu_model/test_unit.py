@@ -114,7 +114,7 @@ def test_each_unmapped_range_ends_once_and_only_identity_never_ends(name):
     ended = out[:, 2].sum()
     io.n[places.ENDED] = 0
     unit.drain(io, 1e12)
-    identity = io.par[places.TRANSLATION] == places.IDENTITY
+    identity = unit.is_identity(io)
     assert ended + io.n[places.ENDED] == (0 if identity else io.n[places.UNMAPS])
     assert io.n[places.MAPS] - io.n[places.UNMAPS] == held
     assert io.n[places.ENDED_LOST] == 0 and (identity or io.n[places.REFUSED] > 0)
