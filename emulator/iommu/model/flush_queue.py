@@ -28,16 +28,16 @@ from emulator.kernel import Floats, Ints, kernel
 
 PAGE_BYTES = 4096
 
-HEAD, COVERED, TAIL = range(3)
+HEAD, COVERED, TAIL, QUEUES = range(4)
 """Places in a row of ``marks``, numbers of entries that run freely: the oldest entry, the first
-that no flush has ended, the next to come."""
+that no flush has ended, the next to come. QUEUES, in the first row: how many queues there are."""
 PFN, PAGES = 0, 1
 SINCE, UNTIL = 0, 1
 """Places in an entry's ``times``: when it was queued, when the flush that ended it is finished."""
 
 
 class FlushQueues(NamedTuple):
-    """marks: int64[queues, 3]; ranges: int64[queues, places, 2]; times: float64, as ranges.
+    """marks: int64[queues, 4]; ranges: int64[queues, places, 2]; times: float64, as ranges.
 
     There are at least as many places as entries, and a power of two of them.
     """
@@ -47,11 +47,13 @@ class FlushQueues(NamedTuple):
     times: Floats
 
 
-def make_queues(queues: int, entries: int) -> FlushQueues:
-    """Empty ones of ``entries`` places each."""
-    places = 1 << (max(entries, 1) - 1).bit_length()
-    shape = (queues, places, 2)
-    return FlushQueues(np.zeros((queues, 3), np.int64), np.zeros(shape, np.int64), np.zeros(shape))
+def make_queues(queues: int, entries: int, room: tuple[int, int] = (1, 1)) -> FlushQueues:
+    """Empty ones of ``entries`` places each; room: queues and places of the arrays at least."""
+    places = max(1 << (max(entries, 1) - 1).bit_length(), room[1])
+    marks = np.zeros((max(queues, room[0]), 4), np.int64)
+    marks[0, QUEUES] = queues
+    shape = (len(marks), places, 2)
+    return FlushQueues(marks, np.zeros(shape, np.int64), np.zeros(shape))
 
 
 @kernel
@@ -111,7 +113,7 @@ def cover(
 ) -> None:
     """A flush that is finished at ``finished`` ends all that is queued."""
     mask = queues.ranges.shape[1] - 1
-    for queue in range(queues.marks.shape[0]):
+    for queue in range(queues.marks[0, QUEUES]):
         for number in range(queues.marks[queue, COVERED], queues.marks[queue, TAIL]):
             place = number & mask
             pages = queues.ranges[queue, place, PAGES]

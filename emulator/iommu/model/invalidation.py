@@ -126,7 +126,7 @@ def _flush(domain: _Domain, now: float) -> float:
 @kernel
 def _flush_and_free(domain: _Domain, now: float, freed: Ints, count: int) -> int:
     finished = _flush(domain, now)
-    for queue in range(domain.queues.marks.shape[0]):
+    for queue in range(domain.queues.marks[0, flush_queue.QUEUES]):
         count = _free(domain, queue, finished, freed, count)
     return count
 
@@ -145,7 +145,7 @@ def _unmap_all(
 ) -> tuple[int, float]:
     """The order of queue_iova() for each: free, flush if full, note; how many are freed, when."""
     count = _advance(domain, now, freed)
-    queue = cpu % domain.queues.marks.shape[0]
+    queue = cpu % domain.queues.marks[0, flush_queue.QUEUES]
     for pfn in pfns:
         count = _free(domain, queue, now, freed, count)
         if flush_queue.length(domain.queues, queue) >= domain.conf[1]:

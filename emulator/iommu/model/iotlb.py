@@ -54,22 +54,26 @@ class CacheSizes:
     l3: int = 64
 
 
-def make_caches(sizes: CacheSizes | None) -> LruSets:
+def make_caches(sizes: CacheSizes | None, room: tuple[int, int] = (1, 0)) -> LruSets:
     """Empty caches; None: there are none, and no translation reads anything.
+
+    room: see :func:`emulator.iommu.model.lru.make_sets`.
 
     Raises:
         ModelError: entries that cannot be.
     """
     if sizes is None:
-        return lru.make_sets(())
-    return lru.make_sets((sizes.l1, sizes.l2, sizes.l3, *sizes_of_sets(sizes.iotlb, sizes.ways)))
+        return lru.make_sets((), room)
+    return lru.make_sets(
+        (sizes.l1, sizes.l2, sizes.l3, *sizes_of_sets(sizes.iotlb, sizes.ways)), room
+    )
 
 
 @kernel
 def look_up(n: Ints, caches: LruSets, pfn: int, page_shift: int) -> int:
     """Page-table reads (0 to 4) of an access at 4 KiB page ``pfn``, in a page of 2^page_shift."""
     n[ACCESSES] += 1
-    sets = caches.sets.shape[0] - IOTLB
+    sets = caches.sets[0, lru.SETS] - IOTLB
     if sets <= 0:
         return 0
     page = pfn >> (page_shift - PAGE_SHIFT)
@@ -86,7 +90,7 @@ def forget_range(caches: LruSets, pfn: int, pages: int, walks: bool) -> int:
 
     Returns the number of IOTLB entries that went.
     """
-    if caches.sets.shape[0] <= IOTLB:
+    if caches.sets[0, lru.SETS] <= IOTLB:
         return 0
     gone = 0
     for page_shift in (PAGE_SHIFT, SUPERPAGE_SHIFT, HUGE_SHIFT):
@@ -101,7 +105,7 @@ def forget_range(caches: LruSets, pfn: int, pages: int, walks: bool) -> int:
 @kernel
 def forget_all(caches: LruSets) -> None:
     """A domain-wide or global invalidation: what a flush of a lazy queue does."""
-    for number in range(caches.sets.shape[0]):
+    for number in range(caches.sets[0, lru.SETS]):
         lru.clear(caches, number)
 
 
@@ -134,7 +138,7 @@ def _forget_pages(caches: LruSets, pfn: int, pages: int, page_shift: int) -> int
     """Of one size: each page of the range, or each entry held if those are fewer."""
     first = pfn >> (page_shift - PAGE_SHIFT)
     last = (pfn + pages - 1) >> (page_shift - PAGE_SHIFT)
-    sets = caches.sets.shape[0] - IOTLB
+    sets = caches.sets[0, lru.SETS] - IOTLB
     gone = 0
     if last - first < caches.rows.shape[0]:
         for page in range(first, last + 1):

@@ -19,27 +19,31 @@ from emulator.kernel import Bytes, Ints, compiled, kernel
 Keys = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-ENTRIES, HELD, USED, SPARE, NEWEST, OLDEST, FIRST, BUCKETS, BUCKET_MASK = range(9)
-"""Places in a row of ``sets``; SPARE begins a list of rows that were forgotten."""
+ENTRIES, HELD, USED, SPARE, NEWEST, OLDEST, FIRST, BUCKETS, BUCKET_MASK, SETS = range(10)
+"""Places in a row of ``sets``; SPARE begins a list of rows that were forgotten; SETS, in the first
+row: how many sets there are, for the arrays may have room for more."""
 KEY, NEWER, OLDER, CHAIN = range(4)
 """Places in a row of ``rows``. Row 0 is none, so that arrays of 0 are empty caches."""
 
 
 class LruSets(NamedTuple):
-    """sets: int64[sets, 9]; rows: int64[entries + 1, 4]; buckets: int64[at least one per entry]."""
+    """sets: int64[sets, 10]; rows: int64[entries + 1, 4]; buckets: int64[an entry or more]."""
 
     sets: Ints
     rows: Ints
     buckets: Ints
 
 
-def make_sets(entries: Sequence[int]) -> LruSets:
+def make_sets(entries: Sequence[int], room: tuple[int, int] = (1, 0)) -> LruSets:
     """Empty sets of so many entries each; of a set without entries every access misses.
+
+    room: sets and entries for which the arrays are made at least.
 
     Raises:
         ModelError: a negative number of entries.
     """
-    sets = np.zeros((len(entries), 9), np.int64)
+    sets = np.zeros((max(len(entries), room[0]), 10), np.int64)
+    sets[0, SETS] = len(entries)
     rows = buckets = 0
     for number, size in enumerate(entries):
         if size < 0:
@@ -47,7 +51,8 @@ def make_sets(entries: Sequence[int]) -> LruSets:
         width = 2 << size.bit_length()
         sets[number, [ENTRIES, FIRST, BUCKETS, BUCKET_MASK]] = size, rows + 1, buckets, width - 1
         rows, buckets = rows + size, buckets + width
-    return LruSets(sets, np.zeros((rows + 1, 4), np.int64), np.zeros(max(buckets, 1), np.int64))
+    rows, buckets = max(rows, room[1]), max(buckets, 4 * room[1], 1)
+    return LruSets(sets, np.zeros((rows + 1, 4), np.int64), np.zeros(buckets, np.int64))
 
 
 @kernel

@@ -20,7 +20,9 @@ from emulator.iommu.model.places import (
     DEPOT_LIMIT,
     DEPOT_PUTS,
     MAGAZINE_ALLOCS,
+    MAGAZINE_CPUS,
     MAGAZINE_FREES,
+    MAGAZINE_ORDERS,
     MAGAZINES_USED,
     SPARE_MAGAZINES,
 )
@@ -42,7 +44,7 @@ class IovaSpace(NamedTuple):
 
     (With TCEs, ``nodes`` is the bitmap of :mod:`emulator.iommu.model.tce_bitmap`.)
     A magazine's first element says how many pfns follow, and in the depot or among the spare ones
-    which magazine is the next: 0 is none. No orders: there are no magazines.
+    which magazine is the next: 0 is none.
     """
 
     nodes: Ints
@@ -50,15 +52,19 @@ class IovaSpace(NamedTuple):
     pairs: Ints
 
 
-def make_space(n: Ints, nodes: Ints, cpus: int, magazines: bool, depot_limit: int) -> IovaSpace:
-    """Empty magazines over the tree of ``nodes``."""
+def make_space(
+    n: Ints, nodes: Ints, cpus: int, magazines: bool, depot_limit: int, room: int | None = None
+) -> IovaSpace:
+    """Empty magazines over the tree of ``nodes``; arrays with room for ``room`` CPUs."""
+    room = cpus if room is None else room
     orders = ORDERS if magazines else 0
     owned = orders * cpus * 2
-    full = len(nodes) // MAGAZINE_SIZE if magazines else 0
-    pairs = np.zeros((orders, cpus + 1, 2), np.int64)
-    pairs[:, :DEPOT] = np.arange(1, owned + 1).reshape(orders, cpus, 2)
+    most = ORDERS * room * 2 + len(nodes) // MAGAZINE_SIZE + 2
+    pairs = np.zeros((ORDERS, room + 1, 2), np.int64)
+    pairs[:orders, :cpus] = np.arange(1, owned + 1).reshape(orders, cpus, 2)
+    n[MAGAZINE_ORDERS], n[MAGAZINE_CPUS] = orders, cpus
     n[MAGAZINES_USED], n[DEPOT_LIMIT] = owned, depot_limit
-    return IovaSpace(nodes, np.zeros((owned + full + 2, MAGAZINE_SIZE + 1), np.int64), pairs)
+    return IovaSpace(nodes, np.zeros((most, MAGAZINE_SIZE + 1), np.int64), pairs)
 
 
 @kernel
@@ -68,7 +74,7 @@ def take_range(n: Ints, space: IovaSpace, cpu: int, pages: int) -> int:
     A range that fits the magazines is rounded up to a power of two.
     """
     order = order_of(pages)
-    if order < space.pairs.shape[0]:
+    if order < n[MAGAZINE_ORDERS]:
         pfn = _pop(n, space, order, cpu)
         if pfn != NO_RANGE:
             return pfn
@@ -83,7 +89,7 @@ def take_range(n: Ints, space: IovaSpace, cpu: int, pages: int) -> int:
 def give_range(n: Ints, space: IovaSpace, cpu: int, pfn: int, pages: int) -> None:
     """Takes the range at ``pfn``, which was taken for ``pages``, back."""
     order = order_of(pages)
-    if order < space.pairs.shape[0]:
+    if order < n[MAGAZINE_ORDERS]:
         _push(n, space, order, cpu, pfn)
     else:
         tree_free(n, space.nodes, pfn)
@@ -93,9 +99,8 @@ def give_range(n: Ints, space: IovaSpace, cpu: int, pfn: int, pages: int) -> Non
 def flush_magazines(n: Ints, space: IovaSpace) -> int:
     """Empties all magazines and depots into the tree; the ranges freed."""
     freed = 0
-    orders, rows = space.pairs.shape[0], space.pairs.shape[1]
-    for order in range(orders):
-        for cpu in range(rows - 1):
+    for order in range(n[MAGAZINE_ORDERS]):
+        for cpu in range(n[MAGAZINE_CPUS]):
             freed += _to_tree(n, space, space.pairs[order, cpu, LOADED])
             freed += _to_tree(n, space, space.pairs[order, cpu, PREVIOUS])
         while space.pairs[order, DEPOT, LOADED] != 0:
@@ -107,8 +112,8 @@ def flush_magazines(n: Ints, space: IovaSpace) -> int:
 def shrink_depots(n: Ints, space: IovaSpace) -> int:
     """Of each depot that has more magazines than there are CPUs, one goes to the tree."""
     freed = 0
-    for order in range(space.pairs.shape[0]):
-        if space.pairs[order, DEPOT, 1] > space.pairs.shape[1] - 1:
+    for order in range(n[MAGAZINE_ORDERS]):
+        if space.pairs[order, DEPOT, 1] > n[MAGAZINE_CPUS]:
             freed += _depot_to_tree(n, space, order)
     return freed
 

@@ -79,7 +79,9 @@ HINTS = _STATE + 16
 """In ``n``, one for each pool of Power's bitmap: where its next search begins."""
 POOLS = 5
 """Of Power's bitmap: four for small ranges, one for large."""
-NUMBERS = HINTS + POOLS
+MAGAZINE_ORDERS, MAGAZINE_CPUS = HINTS + POOLS, HINTS + POOLS + 1
+"""In ``n``: sizes that have magazines, and CPUs that do; the arrays may have room for more."""
+NUMBERS = HINTS + POOLS + 2
 
 IOVA_NS, PAGE_TABLE_NS, INVALIDATION_NS, WAIT_NS, TIMER_NS = range(5)
 """In ``f``: CPU time by what it went into. WAIT_NS is behind other CPUs, at whatever they share;

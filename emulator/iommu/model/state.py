@@ -18,6 +18,9 @@ from emulator.iommu.model.magazines import UNLIMITED, IovaSpace, make_space
 from emulator.iommu.model.tce_bitmap import make_bitmap
 from emulator.kernel import Floats, Ints
 
+ROOM_CPUS, ROOM_SETS, ROOM_ENTRIES, ROOM_PLACES = 128, 68, 512, 256
+"""CPUs, sets and entries of caches, places of a flush queue for which arrays are made at least, so
+that all presets share their machine code."""
 MAX_RANGES = 4096
 """Ranges that one call may unmap."""
 
@@ -63,25 +66,37 @@ def make_iommu(costs: IommuCosts, cpus: int, space_pages: int = LOW_LIMIT_PFN) -
     if cpus < 1 or space_pages < 2:
         raise ModelError(f"{cpus} CPUs, {space_pages} pages: needs 1 CPU and 2 pages at least")
     n = places.numbers()
-    if costs.translation is Translation.TCE:
-        nodes = make_bitmap(n, space_pages)
-    else:
-        nodes = make_tree(n, space_pages if costs.translation is Translation.PAGE_TABLES else 2, 1)
+    nodes = _nodes(n, costs, space_pages)
     magazines = costs.allocator is Allocator.MAGAZINES
     queued = _INVALIDATIONS[costs.invalidation] == places.QUEUED
     single = costs.invalidation is Invalidation.SINGLE_QUEUE
-    queues = make_queues(1 if single or not queued else cpus, costs.queue_entries if queued else 1)
+    queues = make_queues(
+        1 if single or not queued else cpus,
+        costs.queue_entries if queued else 1,
+        (1, ROOM_PLACES) if single else (ROOM_CPUS, ROOM_PLACES),
+    )
     capacity = queues.times.shape[0] * queues.times.shape[1] + MAX_RANGES
     return Iommu(
         n=n,
         f=places.times(),
         par=_parameters(costs),
-        space=make_space(n, nodes, cpus, magazines, UNLIMITED),
-        caches=make_caches(costs.caches),
+        space=make_space(n, nodes, cpus, magazines, UNLIMITED, max(cpus, ROOM_CPUS)),
+        caches=make_caches(costs.caches, (ROOM_SETS, ROOM_ENTRIES)),
         queues=queues,
         ended=np.zeros((capacity, 2), np.int64),
         ended_ns=np.zeros(capacity),
     )
+
+
+def _nodes(n: Ints, costs: IommuCosts, space_pages: int) -> Ints:
+    """Tree or bitmap of an empty space, with rows for ``space_pages`` whatever it is."""
+    if costs.translation is Translation.TCE:
+        used = make_bitmap(n, space_pages)
+    else:
+        used = make_tree(n, space_pages if costs.translation is Translation.PAGE_TABLES else 2, 1)
+    nodes = np.zeros((max(space_pages + 2, len(used)), 4), np.int64)
+    nodes[: len(used)] = used
+    return nodes
 
 
 def _parameters(costs: IommuCosts) -> Ints:

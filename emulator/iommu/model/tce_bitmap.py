@@ -36,8 +36,8 @@ def make_bitmap(n: Ints, pages: int) -> Ints:
     """``nodes`` of an empty window of ``pages`` (WINDOW_PAGES at most)."""
     window = min(pages, WINDOW_PAGES)
     n[LIMIT] = window
-    nodes = np.zeros((window, 1), np.int64)
-    nodes[0] = 1
+    nodes = np.zeros((window, 4), np.int64)
+    nodes[0, 0] = 1
     for pool in range(POOLS):
         n[HINTS + pool] = pool_start(n, pool)
     return nodes

@@ -237,7 +237,7 @@ def _end(io: Iommu, cpu: int, now: float, iova_pfn: int, pages: int) -> float:
 def _queue(io: Iommu, cpu: int, now: float, iova_pfn: int, pages: int) -> float:
     """As queue_iova(): frees what a flush has ended, flushes if there is no room, notes it."""
     advance(io, now)
-    queue = cpu % io.queues.marks.shape[0]
+    queue = cpu % io.queues.marks[0, flush_queue.QUEUES]
     now = _free_ended(io, cpu, queue, now, now, IOVA_NS)
     if flush_queue.length(io.queues, queue) >= io.par[QUEUE_CAPACITY]:
         io.n[FULL_FLUSHES] += 1
@@ -264,7 +264,7 @@ def _flush(io: Iommu, now: float, category: int) -> float:
 def _flush_and_free(io: Iommu, cpu: int, now: float, category: int) -> float:
     finished = now = _flush(io, now, category)
     freeing = TIMER_NS if category == TIMER_NS else IOVA_NS
-    for queue in range(io.queues.marks.shape[0]):
+    for queue in range(io.queues.marks[0, flush_queue.QUEUES]):
         now = _free_ended(io, cpu, queue, finished, now, freeing)
     return now
 

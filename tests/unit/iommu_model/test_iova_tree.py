@@ -127,7 +127,7 @@ def test_bitmap_gives_no_entry_twice_and_finds_room_wherever_there_is_any(steps)
             assert pfn in free_runs
             held[pfn] = pages
             taken |= set(range(pfn, pfn + pages))
-    assert set(np.flatnonzero(nodes).tolist()) == taken
+    assert set(np.flatnonzero(nodes[:, 0]).tolist()) == taken
 
 
 def test_bitmap_gives_each_cpu_its_pool_and_large_ranges_theirs():
