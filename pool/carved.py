@@ -22,6 +22,7 @@ from pool.blocks import (
 from pool.buffers import PAGE_SHIFT
 from pool.counters import ALLOCATIONS, SINGLE_CALLS, TAKEN
 from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for
 from pool.pool import BufferPool
 from pool.ports import Host
 from pool.steps import BATCH, CLOSING, CONF, HEADROOM, hand_over, map_blocks
@@ -80,11 +81,11 @@ def grow(pool: CarvedState, host: Host, blocks: int, limit: int, store: Stack) -
 
     The first ``limit`` of them are put into ``store``, so that the first is its topmost.
     """
-    pool.c[SINGLE_CALLS] += blocks
     bottom, more = stores.count(store), True
     while blocks > 0 and more:
         want = min(BATCH, blocks)
         got = ports.alloc_pages(host, want, pool.conf[ORDER], False, pool.fresh)
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
         kept = map_blocks(pool, host, got, pool.conf[ORDER], False, pool.fresh)
         for i in range(kept):
             limit -= _cut(pool, host, pool.fresh[i], limit, store)

@@ -24,7 +24,7 @@ COMMON = {
     "ring_full": "times that store had no room",
     "atomics": "atomic read-modify-writes, a lock counted as one",
     "references": "those of them that change a reference count apart from allocating and freeing",
-    "ring_ops": "buffers put into or taken out of a store that other CPUs reach",
+    "ring_ops": "entries put into or taken out of a store that other CPUs reach",
     "bulk_calls": "calls of the page allocator for more than one page",
     "single_calls": "calls of the page allocator for one block",
     "syncs_for_device": "buffers handed to the device by a sync",

@@ -36,7 +36,7 @@ from pool.counters import (
 from pool.errors import PoolError
 from pool.guarantees import Guarantees
 from pool.interface import Direction, DmaApi, PageAllocator, PoolConfig
-from pool.kept import free
+from pool.kept import calls_for, free
 from pool.pool import BufferPool
 from pool.ports import NO_ADDRESS, Host, HostPorts, RangeDma, missing_port
 from pool.steps import (
@@ -149,9 +149,9 @@ def _take(pool: DirectWindowState, host: Host, n: int, mem: Ints, iova: Ints) ->
             place = (pool.pfns[i] << PAGE_SHIFT) + pool.conf[HEADROOM]
             mem[done + i] = place
             iova[done + i] = address_in(pool.window, place)
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
         done += got
         more = got == want
-    pool.c[SINGLE_CALLS] += n
     pool.c[ALLOCATIONS] += done
     pool.c[TAKEN] += done
     return done

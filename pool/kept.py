@@ -27,9 +27,15 @@ class KeptState(State, Protocol):
 @kernel
 def alloc_singly(pool: KeptState, host: Host, n: int) -> int:
     """``n`` (at most BATCH) calls for one page each; those that could be mapped to ``fresh``."""
-    pool.c[SINGLE_CALLS] += n
     got = ports.alloc_pages(host, n, 0, False, pool.fresh)
+    pool.c[SINGLE_CALLS] += calls_for(n, got)
     return enter(pool, host, got, False, pool.fresh)
+
+
+@kernel
+def calls_for(n: int, got: int) -> int:
+    """Single calls that were made for ``got`` of ``n`` blocks: the first that fails is the last."""
+    return min(n, got + 1)
 
 
 @kernel

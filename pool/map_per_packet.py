@@ -21,6 +21,7 @@ from pool import ports
 from pool.counters import ALLOCATIONS, ATOMICS, GIVEN, RELEASED, SINGLE_CALLS
 from pool.guarantees import Guarantees
 from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for
 from pool.pool import BufferPool
 from pool.ports import NO_ADDRESS, Host
 from pool.steps import (
@@ -68,8 +69,8 @@ def _take(pool: MapPerPacketState, host: Host, n: int, mem: Ints, iova: Ints) ->
     done = 0
     while done < n:
         want = min(BATCH, n - done)
-        pool.c[SINGLE_CALLS] += want
         got = ports.alloc_pages(host, want, 0, False, pool.fresh)
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
         count = map_blocks(pool, host, got, 0, False, pool.fresh)
         pool.c[ALLOCATIONS] += count
         for i in range(count):

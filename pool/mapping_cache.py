@@ -40,6 +40,7 @@ from pool.counters import (
 )
 from pool.guarantees import Guarantees
 from pool.interface import Direction, DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for
 from pool.pool import BufferPool
 from pool.ports import NO_ADDRESS, Host, HostPorts
 from pool.steps import (
@@ -188,8 +189,8 @@ def _take(pool: MappingCacheState, host: Host, n: int, mem: Ints, iova: Ints) ->
     done, more = 0, True
     while done < n and more:
         want = min(BATCH, n - done)
-        pool.c[SINGLE_CALLS] += want
         got = ports.alloc_pages(host, want, 0, False, pool.fresh)
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
         count = _map(pool, host, got)
         pool.c[ALLOCATIONS] += count
         for i in range(count):

@@ -116,15 +116,16 @@ def _give(
     pool.c[ATOMICS] += n
     pool.c[RECYCLED_CACHE] += n
     pcp = pool.elsewhere if context == REMOTE else pool.here
-    limit = 0 if pool.at[CLOSING] else pool.conf[SIZE]
     for start in range(0, n, steps.BATCH):
         count = min(steps.BATCH, n - start)
         frames_of(count, start, mem, pool.pfns)
         hand_to_device(pool, host, count, pool.pfns)
         for i in range(start, start + count):
             stores.append(pcp, mem[i] >> PAGE_SHIFT)
-            while stores.count(pcp) > limit:
+            if stores.count(pcp) > pool.conf[SIZE]:
                 _drain(pool, host, pcp)
+        while pool.at[CLOSING] and stores.count(pcp):
+            _drain(pool, host, pcp)
 
 
 @implement_close(PcpConstructorState)

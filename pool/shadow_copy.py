@@ -26,7 +26,7 @@ from pool.buffers import PAGE_SHIFT
 from pool.counters import ALLOCATIONS, COPIES, GIVEN, OWN, RECYCLED_CACHE, SINGLE_CALLS
 from pool.guarantees import Guarantees
 from pool.interface import DmaApi, PageAllocator, PoolConfig
-from pool.kept import free, leave, leave_all, lend_fresh
+from pool.kept import calls_for, free, leave, leave_all, lend_fresh
 from pool.pool import BufferPool
 from pool.ports import NO_ADDRESS, CopyPages, Host, missing_port
 from pool.steps import (
@@ -160,9 +160,9 @@ def _reserve(pool: ShadowCopyState, host: Host, n: int) -> int:
         got = ports.alloc_pages(host, want, 0, False, pool.fresh)
         for i in range(got):
             stores.push(pool.private, pool.fresh[i])
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
         done += got
         more = got == want
-    pool.c[SINGLE_CALLS] += n
     pool.c[ALLOCATIONS] += done
     pool.c[UNRESERVED] += n - done
     return done
