@@ -78,7 +78,8 @@ def polls(pool, host, rounds, n, late, mem, iova, lengths, received, counts):
     """``rounds`` polls of ``n``: take, receive all but a few, give those of two polls before.
 
     late: on another CPU in every ``late``-th poll. mem, iova, received: int64[2, n]; counts:
-    int64[2], zeros; lengths: int64[n]. Pages in flight after a close: 0. Python calls ``polls.py_func`` for the same.
+    int64[2], zeros; lengths: int64[n]. Pages in flight after a close: 0. Python calls
+    ``polls.py_func`` for the same.
     """
     left = 0
     for poll in range(rounds + 3):  # each kernel is called at one place: that compiles faster
