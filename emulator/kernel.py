@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -42,9 +43,8 @@ S = TypeVar("S", bound=tuple[Any, ...])
 _BORROWED: dict[str, Any] = {"_nrt": False}
 """Numba counts no references: kernels only use arrays that their caller holds and make none. The
 counting is atomic and costs some ten times what the kernels themselves do."""
-_INLINED: dict[str, Any] = {**_BORROWED}
-"""A named tuple of arrays is passed as a hundred numbers; inlined, as none."""
 
+_KEEP_S = 30 * 86400
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -64,12 +64,21 @@ def _source_digest() -> str:
 
 
 def _cache_folder() -> Path:
-    base = os.environ.get("DMABED_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    return Path(base or "~/.cache").expanduser() / "dmabed-kernels"
+    """For the machine code of these sources; what no source has asked for in a month goes."""
+    root = os.environ.get("DMABED_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    kernels = (Path(root) if root else base / "dmabed") / "kernels"
+    folder = kernels / _source_digest()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.touch()
+    for other in kernels.iterdir():
+        if other.stat().st_mtime < folder.stat().st_mtime - _KEEP_S:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
-    vars(numba.config)["CACHE_DIR"] = str(_cache_folder() / _source_digest())
+    vars(numba.config)["CACHE_DIR"] = str(_cache_folder())
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -99,7 +108,7 @@ def loop(function: F) -> F:
 
 def kernel(function: F) -> F:
     """Marks a function that compiled code may call; from Python it stays what it is."""
-    return register_jitable(**_INLINED)(function)
+    return register_jitable(**_BORROWED)(function)
 
 
 class GenericKernel(Generic[P, R]):
@@ -146,7 +155,7 @@ def generic(stub: Callable[P, R]) -> tuple[Callable[P, R], Callable[[type], Call
     )
     call = scope[stub.__name__]
     call.__doc__, call.__module__ = stub.__doc__, stub.__module__
-    overload(call, strict=False, jit_options=cast("Any", _INLINED))(scope["choose"])
+    overload(call, strict=False, jit_options=cast("Any", _BORROWED))(scope["choose"])
     return cast("Callable[P, R]", call), GenericKernel(call, table).implement
 
 
