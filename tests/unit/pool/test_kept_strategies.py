@@ -271,6 +271,15 @@ def test_contiguous_iova_frees_a_late_page_whose_descriptors_first_frame_is_in_u
     assert (pool.counters.parked, len(pages.live)) == (0, 63)
 
 
+def test_contiguous_iova_does_not_free_what_is_read_because_it_waited_once_before():
+    pool, pages, _ = make("contiguous_iova", pages=StrictPages(64))
+    batch = pool.take(64)
+    pool.give(receive(pool, batch[:63]), Context.NAPI)
+    pool.give(receive(pool, batch[63:]), Context.NAPI)
+    receive(pool, pool.take(64))
+    assert (pool.counters.parked, len(pages.live)) == (63, 64)
+
+
 # zero_copy_domain: thread row T16
 
 
