@@ -164,13 +164,13 @@ def _alloc_pages(host: Host, count: int, order: int, bulk: bool, out: Ints) -> i
     while got < count:
         pfn = take_block(host.memory, order)
         if pfn < 0:
-            spend(host, ALLOC, host.price[SLOW] * (1 if bulk else count - got))
+            spend(host, ALLOC, host.price[SLOW])
             break
         spend(host, ALLOC, half)
         judge.allocated(host.book, now(host), pfn, 1 << order)
         out[got] = pfn
         got += 1
-    host.n[ALLOC_CALLS] += 1 if bulk else count
+    host.n[ALLOC_CALLS] += 1 if bulk else min(count, got + 1)
     return got
 
 
