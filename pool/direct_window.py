@@ -119,6 +119,7 @@ class DirectWindowPool(BufferPool):
         shares_mapping=True,
         reaches_everything=True,
     )
+    iommu_page_shift = 21
 
     def __init__(
         self,

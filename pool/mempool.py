@@ -21,6 +21,7 @@ from typing import ClassVar, NamedTuple
 
 from emulator.kernel import Ints, kernel
 from pool import stores
+from pool.buffers import PAGE_SHIFT
 from pool.carved import CarvedPool, blocks_missing, close_blocks, grow, lend_cut, take_back
 from pool.counters import ATOMICS, GIVEN, OWN, RECYCLED_CACHE, RECYCLED_RING, RING_OPS
 from pool.guarantees import Guarantees
@@ -88,6 +89,8 @@ class Mempool(CarvedPool):
         huge_order: int = HUGE_ORDER,
     ) -> None:
         super().__init__(allocator, dma, config, huge_order)
+        if huge_order >= HUGE_ORDER:
+            self.iommu_page_shift = PAGE_SHIFT + HUGE_ORDER
         size = config.pool_size
         self.state = MempoolState(
             *self.carved(),

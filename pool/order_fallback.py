@@ -35,6 +35,7 @@ from pool.blocks import (
 from pool.counters import ALLOCATIONS, ATOMICS, GIVEN, OWN, REFERENCES, SINGLE_CALLS
 from pool.guarantees import Guarantees
 from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for
 from pool.pool import BufferPool
 from pool.ports import NO_ADDRESS, Host
 from pool.steps import (
@@ -192,17 +193,24 @@ def _go_on(pool: OrderFallbackState, first: int) -> None:
 
 @kernel
 def _add_blocks(pool: OrderFallbackState, host: Host, need: int) -> None:
-    """New blocks with at least ``need`` buffers, or all there are; the largest orders first."""
-    order = pool.conf[PREFER]
-    while order >= 0 and need > 0:
-        each = per_block(order, pool.conf[STRIDE])
-        need -= each * _allocate(pool, host, blocks_for(need, order, pool.conf[STRIDE]), order)
-        order -= 1
+    """New blocks with at least ``need`` buffers, or all there are; each the largest there is.
+
+    A block that cannot be had is looked for again, order by order, for every block (mlx4's way).
+    """
+    while need > 0:
+        order = pool.conf[PREFER]
+        got = _allocate(pool, host, blocks_for(need, order, pool.conf[STRIDE]), order)
+        while got == 0 and order > 0:
+            order -= 1
+            got = _allocate(pool, host, 1, order)
+        if got == 0:
+            return
+        need -= got * per_block(order, pool.conf[STRIDE])
 
 
 @kernel
 def _allocate(pool: OrderFallbackState, host: Host, want: int, order: int) -> int:
-    """``want`` calls for a block, which are mapped and opened; how many there are now."""
+    """``want`` calls for a block, up to the first that fails; how many are mapped and open now."""
     done, opened, more = 0, 0, True
     while done < want and more:
         count = min(BATCH, want - done)
@@ -213,8 +221,8 @@ def _allocate(pool: OrderFallbackState, host: Host, want: int, order: int) -> in
         done += got
         opened += kept
         more = got == count
-    pool.c[SINGLE_CALLS] += want
-    pool.c[FAILED_ATTEMPTS] += want - done
+    pool.c[SINGLE_CALLS] += calls_for(want, done)
+    pool.c[FAILED_ATTEMPTS] += done < want
     pool.c[BLOCKS + order] += opened
     return opened
 

@@ -77,6 +77,7 @@ class PcpConstructor(BufferPool):
     name: ClassVar[str] = "pcp_constructor"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
     own_counters = ("refills", "drains")
+    stores_in_allocator = True
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         super().__init__(allocator, dma, config)

@@ -38,6 +38,10 @@ class BufferPool:
     """Names of the counters behind the common ones."""
     slot_bytes: int = PAGE_SIZE
     """The least distance of two buffers in memory."""
+    iommu_page_shift: int = PAGE_SHIFT
+    """log2 of the pages by which an IOMMU's tables can map what the pool maps."""
+    stores_in_allocator: ClassVar[bool] = False
+    """The store is one of the page allocator's own lists, and costs what an order-0 page costs."""
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         self.config = config

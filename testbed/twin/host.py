@@ -46,6 +46,8 @@ CATEGORIES = (
 
 ORDERS = 5
 """Prices by order: 0 to 3, and above."""
+ATTEMPTS = 3
+"""Failed attempts that slow_path is the price of: orders 3, 2 and 1."""
 BULK = ORDERS
 SLOW = BULK + BULK_SIZES
 (
@@ -69,11 +71,13 @@ SLOW = BULK + BULK_SIZES
     PRICES,
 ) = range(SLOW + 1, SLOW + 19)
 """Places in ``price``, ns: of allocating and freeing a block by order, then of a page in a bulk by
-log2 of its size, then of a failed attempt, then these."""
+log2 of its size, then of a failed attempt, then these. DEBUG: what is saved on a page without
+debug checks (0: they are done, and in the prices)."""
 
 
 class Host(NamedTuple):
-    """n: see above. clock: float64[1], now (ns); busy: float64[cpus], ns each CPU has worked.
+    """n: see above. clock: float64[1 + cpus], now (ns), then how far each CPU that helps has got;
+    busy: float64[cpus], ns each CPU has worked.
 
     spent: float64[SPENT], ns by category, of all CPUs; price: float64[PRICES].
     """
@@ -92,7 +96,7 @@ def make_host(costs: HostCosts, memory: Memory, io: Iommu, book: Book, cpus: int
     """A host of ``cpus`` CPUs at time 0. Even CPUs poll queues, the odd one beside each frees."""
     return Host(
         n=np.zeros(N_SIZE, np.int64),
-        clock=np.zeros(1, np.float64),
+        clock=np.zeros(1 + cpus, np.float64),
         busy=np.zeros(cpus, np.float64),
         spent=np.zeros(SPENT, np.float64),
         price=_prices(costs),
@@ -125,7 +129,7 @@ def _prices(costs: HostCosts) -> Floats:
     ]
     prices = [costs.ns(f"allocator.{order}") for order in orders]
     prices += [float(cycles) / costs.ghz for cycles in costs.bulk]
-    prices += [costs.ns("allocator.slow_path")] + [costs.ns(key) for key in named]
+    prices += [costs.ns("allocator.slow_path") / ATTEMPTS] + [costs.ns(key) for key in named]
     array = np.array(prices, np.float64)
     array[COPY_BYTE] /= 100
     return array
@@ -133,78 +137,85 @@ def _prices(costs: HostCosts) -> Floats:
 
 @kernel
 def spend(host: Host, category: int, ns: float) -> None:
-    """The CPU at work is busy for ``ns``. Polling CPUs (even) move the clock, others work aside."""
+    """The CPU at work is busy for ``ns``."""
     host.spent[category] += ns
-    host.busy[host.n[CPU]] += ns
-    if host.n[CPU] % 2 == 0:
-        host.clock[0] += ns
+    work_until(host, now(host) + ns)
+
+
+@kernel
+def now(host: Host) -> float:
+    """The time at the CPU at work. A CPU that helps (odd) begins when it is done with the last."""
+    cpu = host.n[CPU]
+    return host.clock[0] if cpu % 2 == 0 else max(host.clock[0], host.clock[1 + cpu])
+
+
+@kernel
+def work_until(host: Host, done: float) -> None:
+    """The CPU at work is busy until ``done``. Polling CPUs (even) move the clock."""
+    cpu = host.n[CPU]
+    host.busy[cpu] += done - now(host)
+    host.clock[0 if cpu % 2 == 0 else 1 + cpu] = done
 
 
 @ports.implement_alloc_pages(Host)
 def _alloc_pages(host: Host, count: int, order: int, bulk: bool, out: Ints) -> int:
     got = 0
+    half = page_price(host, count, order, bulk) / 2
     while got < count:
         pfn = take_block(host.memory, order)
         if pfn < 0:
             spend(host, ALLOC, host.price[SLOW])
             break
-        judge.allocated(host.book, host.clock[0], pfn, 1 << order)
+        spend(host, ALLOC, half)
+        judge.allocated(host.book, now(host), pfn, 1 << order)
         out[got] = pfn
         got += 1
-    host.n[ALLOC_CALLS] += 1 if bulk else count
-    spend(host, ALLOC, got * _page_price(host, count, order, bulk) / 2)
+    host.n[ALLOC_CALLS] += 1 if bulk else min(count, got + 1)
     return got
 
 
 @ports.implement_free_pages(Host)
 def _free_pages(host: Host, count: int, order: int, bulk: bool, pfns: Ints) -> None:
-    spend(host, ALLOC, count * _page_price(host, count, order, bulk) / 2)
+    half = page_price(host, count, order, bulk) / 2
     host.n[FREE_CALLS] += 1 if bulk else count
     for i in range(count):
-        judge.freed(host.book, host.clock[0], pfns[i], 1 << order)
+        spend(host, ALLOC, half)
+        judge.freed(host.book, now(host), pfns[i], 1 << order)
         give_block(host.memory, pfns[i], order)
 
 
 @kernel
-def _page_price(host: Host, count: int, order: int, bulk: bool) -> float:
+def page_price(host: Host, count: int, order: int, bulk: bool) -> float:
     """Of allocating and freeing one block, in a call of ``count``."""
     if bulk and order == 0:
         place, size = 0, 1
         while size < count and place < BULK_SIZES - 1:
             size *= 2
             place += 1
-        return host.price[BULK + place] + host.price[DEBUG]
-    return host.price[min(order, ORDERS - 1)] + (host.price[DEBUG] * (1 << order))
+        return host.price[BULK + place]
+    price = host.price[min(order, ORDERS - 1)]
+    return price - min(price / 2, host.price[DEBUG] * (1 << order))
 
 
 @kernel
 def _map_at(host: Host, pages: int) -> int:
     """An IOVA page for ``pages``, paid for; -2: the device uses the frame itself; -1: none left."""
     spend(host, PAGE_TABLE, host.price[MAP_CALL])
-    iova_page, done = unit.map_iova(host.io, host.n[CPU], host.clock[0], pages)
-    _pay_iommu(host, done)
+    iova_page, done = unit.map_iova(host.io, host.n[CPU], now(host), pages)
+    work_until(host, done)
     return iova_page
 
 
 @kernel
 def _unmap_at(host: Host, iova_page: int, pages: int) -> None:
     """The owner gives the range up; what the IOMMU forgets of it or of others ends."""
-    now = host.clock[0]
+    began = now(host)
     spend(host, PAGE_TABLE, host.price[UNMAP_CALL])
     for page in range(iova_page, iova_page + pages):
-        judge.given_up(host.book, now, host.n[DEVICE], page)
-    done = unit.unmap_iova(host.io, host.n[CPU], host.clock[0], iova_page, pages)
-    _pay_iommu(host, done)
+        judge.given_up(host.book, began, host.n[DEVICE], page)
+    done = unit.unmap_iova(host.io, host.n[CPU], now(host), iova_page, pages)
+    work_until(host, done)
     end_mappings(host)
-
-
-@kernel
-def _pay_iommu(host: Host, done: float) -> None:
-    """The CPU goes on at ``done``. The model knows by category what it did until then."""
-    passed = done - host.clock[0]
-    host.busy[host.n[CPU]] += passed
-    if host.n[CPU] % 2 == 0:
-        host.clock[0] = done
 
 
 @kernel
@@ -254,7 +265,7 @@ def _map_row(host: Host, pfn: int, pages: int) -> int:
     if iova_page < 0:
         return NO_ADDRESS
     for page in range(pages):
-        judge.mapped(host.book, host.clock[0], host.n[DEVICE], iova_page + page, pfn + page)
+        judge.mapped(host.book, now(host), host.n[DEVICE], iova_page + page, pfn + page)
     return iova_page << PAGE_SHIFT
 
 
@@ -272,7 +283,7 @@ def _map_scattered(host: Host, pages: int, pfns: Ints) -> int:
     if iova_page < 0:
         return NO_ADDRESS
     for page in range(pages):
-        judge.mapped(host.book, host.clock[0], host.n[DEVICE], iova_page + page, pfns[page])
+        judge.mapped(host.book, now(host), host.n[DEVICE], iova_page + page, pfns[page])
     return iova_page << PAGE_SHIFT
 
 

@@ -105,7 +105,9 @@ def device_writes(host: Host, queue: Queue, count: int) -> None:
         size = queue.pending[queue.n[q.PENDING_HEAD] % ring]
         mem, iova = queue.ring_mem[place], queue.ring_iova[place]
         if not identity:
-            queue.n[q.READS] += unit.translate(host.io, iova >> PAGE_SHIFT, PAGE_SHIFT)
+            queue.n[q.READS] += unit.translate(
+                host.io, iova >> PAGE_SHIFT, queue.n[q.IOMMU_SHIFT]
+            )
         judge.written(host.book, host.clock[0], queue.n[q.DEVICE], mem, iova, min(size, length))
         judge.unposted(host.book, mem, length)
         queue.mem[i], queue.iova[i], queue.lengths[i] = mem, iova, min(size, length)
@@ -196,10 +198,11 @@ def refill(pool: State, host: Host, queue: Queue) -> None:
 def settle_pool(pool: State, host: Host, queue: Queue) -> None:
     """Pays for what the pool itself did since the last time: its counters, priced."""
     c = pool.c
-    stores = (c[TAKEN] + c[RECYCLED_CACHE]) * host.price[h.STORE_OP]
-    stores += c[RING_OPS] * host.price[h.RING_OP]
+    in_allocator = queue.n[q.ALLOCATOR_STORE] > 0
+    each = h.page_price(host, 1, 0, False) / 2 if in_allocator else host.price[h.STORE_OP]
+    stores = (c[TAKEN] + c[RECYCLED_CACHE]) * each + c[RING_OPS] * host.price[h.RING_OP]
     references = c[REFERENCES] * host.price[h.REFERENCE]
-    spend(host, h.STORE, stores - queue.f[q.STORES_PAID])
+    spend(host, h.ALLOC if in_allocator else h.STORE, stores - queue.f[q.STORES_PAID])
     spend(host, h.ATOMIC, references - queue.f[q.REFERENCES_PAID])
     queue.f[q.STORES_PAID], queue.f[q.REFERENCES_PAID] = stores, references
     inflight = c[ALLOCATIONS] - c[RELEASED]

@@ -45,8 +45,10 @@ DROP, FORWARD, FORWARD_REMOTE, SOCKET, STORAGE = range(5)
     INFLIGHT_FIRST,
     RING,
     TABLE,
+    IOMMU_SHIFT,
+    ALLOCATOR_STORE,
     N_SIZE,
-) = range(33)
+) = range(35)
 """Places in ``n``. POSTED, DONE: buffers posted and filled since the start; PENDING: packets on the
 wire's side that wait for a poll; BUDGET: of a poll; LENGTH, TRUESIZE: of a buffer; BATCH: packets
 of a transmit completion, or of a storage command; LOST: no buffer was posted; NO_BUFFER: wanted
@@ -54,7 +56,8 @@ and not had; HELD, LATE: what the consumer holds, and for long; LATE_EVERY: ever
 one is held for long; CURSOR: in the tables of traffic; READS: page-table reads of the walker;
 DEVICE_PEER: the device whose buffers this one tries to write, or -1; LANDED of PROBES;
 INFLIGHT_FIRST: pages of the pool when the ring was first full; RING: its descriptors; TABLE:
-packets in the tables."""
+packets in the tables; IOMMU_SHIFT: log2 of the pages the buffers are mapped by; ALLOCATOR_STORE:
+the pool's store is a list of the page allocator."""
 
 NEXT_NS, GAP_SCALE, HOLD_NS, LATE_NS, STORES_PAID, REFERENCES_PAID, IDLE_NS, F_SIZE = range(8)
 """Places in ``f``: when the next packet arrives; ns of a gap of 1.0 in the table; how long the

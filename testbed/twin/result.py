@@ -31,8 +31,8 @@ class TwinResult:
 
     cycles: for each packet by category, at the preset's clock; budget_cycles: those between two
     packets of this size on the line of the scenario. cpu_pps: packets a second of one core that
-    does nothing else, device_pps: of the device, as its translations allow, wire_pps: of the line;
-    the least is ``pps``. exposure: byte-us for each packet by kind. pinned_bytes: of all pools at
+    does nothing else (the poll's, or the one that frees, if that is the busier), device_pps: of the
+    device, as its translations allow, wire_pps: of the line; the least is ``pps``. exposure: byte-us for each packet by kind. pinned_bytes: of all pools at
     their most; pinned_per_claimed: bytes kept from use by held packets over the bytes they
     claim (0: nothing was held). live_after: mappings alive when the pools were closed.
     violations: by rule.
@@ -180,8 +180,8 @@ def _cycles(world: World, each: float, ghz: float) -> dict[str, float]:
 
 
 def _cpu_pps(world: World, packets: int) -> float:
-    """Of a core that polls: its busy time only; work done on other cores is theirs."""
-    busy = float(world.host.busy[0::2].sum())
+    """Of the cores that poll, or of those that free if they are busier: each is one a queue."""
+    busy = float(max(world.host.busy[0::2].sum(), world.host.busy[1::2].sum()))
     return packets * 1e9 / busy if busy else 0.0
 
 

@@ -105,7 +105,7 @@ def _host(scenario: TwinScenario, costs: IommuCosts) -> Host:
         frames, SPACE_PAGES, scenario.devices.count, everything, scenario.devices.shared_domain
     )
     host = make_host(load_host_costs(scenario.host), memory, io, book, cpus)
-    if not scenario.memory.debug_checks:
+    if scenario.memory.debug_checks:
         host.price[h.DEBUG] = 0.0
     return host
 
@@ -134,6 +134,8 @@ def _queue(scenario: TwinScenario, number: int, pool: BufferPool) -> Queue:
     queue.n[q.BUDGET] = driver.budget
     queue.n[q.LENGTH], queue.n[q.TRUESIZE] = pool.length, pool.truesize
     queue.n[q.BATCH], queue.n[q.LATE_EVERY] = consumer.batch, consumer.late_every
+    queue.n[q.IOMMU_SHIFT] = pool.iommu_page_shift
+    queue.n[q.ALLOCATOR_STORE] = pool.stores_in_allocator
     queue.n[q.DEVICE_PEER] = 1 - device if devices.count == 2 else -1
     queue.f[q.GAP_SCALE] = tables.scale
     queue.f[q.HOLD_NS], queue.f[q.LATE_NS] = consumer.hold_us * 1e3, consumer.late_us * 1e3

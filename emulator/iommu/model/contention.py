@@ -5,8 +5,13 @@ VT-d's invalidation queue (one per IOMMU, under a spinlock), the lock of the tre
 hypervisor that updates so many TCEs a second are all of this kind: however many CPUs ask, no
 more than one request is served at once, in the order of arrival.
 
+A simulation plays its CPUs one after the other, a poll at a time, so a request may be told of after
+later ones of another CPU. It must not queue behind those: it is served in what they left
+free, for which a server keeps a calendar, the time it has given away in each span of 4 us.
+
 A server is SERVER_SIZE elements of a float64 array, from some place on: FREE_AT, BUSY, WAITED in
-ns, and REQUESTS.
+ns, REQUESTS, and LAST, the latest arrival so far; then the calendar: of each place the number of
+the span it stands for, then the ns of that span which are taken.
 """
 
 from __future__ import annotations
@@ -15,23 +20,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.iommu.model.errors import ModelError, TimeBackwardsError
-from emulator.iommu.model.places import SERVER_SIZE, TIMER_NS, WAIT_NS
+from emulator.iommu.model.places import (
+    CALENDAR,
+    SERVER_NUMBERS,
+    SERVER_SIZE,
+    TIMER_NS,
+    WAIT_NS,
+)
 from emulator.kernel import Floats, compiled, kernel
 
 Times = NDArray[np.int64]
 
-FREE_AT, BUSY, WAITED, REQUESTS = 0, 1, 2, 3
+FREE_AT, BUSY, WAITED, REQUESTS, LAST = range(SERVER_NUMBERS)
+SPANS, TAKEN = SERVER_NUMBERS, SERVER_NUMBERS + CALENDAR
+SPAN_NS = 4096.0
+"""A power of two, so that times divide exactly. With CALENDAR of them it is known for 8 ms what is
+free: longer than CPUs are apart."""
 
 
 @kernel
 def serve(f: Floats, server: int, now: float, service: float) -> float:
-    """When a request made at ``now`` is done; it queues behind all made before this call."""
-    start = max(now, f[server + FREE_AT])
-    f[server + FREE_AT] = start + service
+    """When a request made at ``now`` is done; it queues behind those made until ``now``.
+
+    Exact for requests told of in order. One that is told of late shares its spans with what was
+    told of before: on average right, each by a span at most wrong.
+    """
+    if now >= f[server + LAST]:
+        f[server + LAST] = now
+        done = max(now, f[server + FREE_AT]) + service
+        _enter(f, server, done - service, service)
+    else:
+        done = _fit_in(f, server, now, service)
+    f[server + FREE_AT] = max(done, f[server + FREE_AT])
     f[server + BUSY] += service
-    f[server + WAITED] += start - now
+    f[server + WAITED] += done - service - now
     f[server + REQUESTS] += 1
-    return start + service
+    return done
+
+
+@kernel
+def _enter(f: Floats, server: int, start: float, service: float) -> None:
+    """Takes ``service`` from ``start`` on."""
+    span, left = int(start // SPAN_NS), service
+    while left > 0.0:
+        place = _open_span(f, server, span)
+        part = min(left, (span + 1) * SPAN_NS - start)
+        f[place] += part
+        left -= part
+        span += 1
+        start = span * SPAN_NS
+
+
+@kernel
+def _fit_in(f: Floats, server: int, now: float, service: float) -> float:
+    """Takes ``service`` where it is free from ``now`` on; when that is over.
+
+    In each span the request waits first.
+    """
+    span, left = int(now // SPAN_NS), service
+    while True:
+        end = (span + 1) * SPAN_NS
+        place = _open_span(f, server, span)
+        room = max(0.0, min(SPAN_NS - f[place], end - now))
+        part = min(left, room)
+        f[place] += part
+        left -= part
+        if left <= 0.0:
+            return end - room + part
+        span += 1
+        now = end
+
+
+@kernel
+def _open_span(f: Floats, server: int, span: int) -> int:
+    """Where the calendar has what is taken of a span. One that was overtaken counts as free."""
+    place = span % CALENDAR
+    if f[server + SPANS + place] != span:
+        f[server + SPANS + place] = span
+        f[server + TAKEN + place] = 0.0
+    return server + TAKEN + place
 
 
 @kernel

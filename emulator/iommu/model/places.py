@@ -89,7 +89,8 @@ TIMER_NS is that of lazy timers, waits included, and on no caller's clock."""
 TIMER_AT, STALE_BYTE_NS, LONGEST_STALE_NS = 5, 6, 7
 """In ``f``: when the lazy timer fires (inf: not armed); how stale ranges were that have ended."""
 _SERVERS = 8
-SERVER_SIZE = 4
+SERVER_NUMBERS, CALENDAR = 5, 2048
+SERVER_SIZE = SERVER_NUMBERS + 2 * CALENDAR
 TREE_LOCK, DEPOT_LOCK, INVALIDATION_QUEUE, HYPERVISOR, POOL_LOCKS = range(
     _SERVERS, _SERVERS + 5 * SERVER_SIZE, SERVER_SIZE
 )

@@ -128,9 +128,14 @@ def blame(
 
 @kernel
 def settle(book: Book, frame: int, now: float) -> None:
-    """Books the exposure of ``frame`` until now; its state may change after this."""
+    """Books the exposure of ``frame`` until now; its state may change after this.
+
+    CPUs are played one after the other, so ``now`` may lie before what was booked: then it is.
+    """
+    passed = now - book.since[frame]
+    if passed <= 0.0:
+        return
     if book.frame[frame, LIVE] > 0:
-        passed = now - book.since[frame]
         if book.frame[frame, STATE] == FREE:
             book.f[FREED] += PAGE_SIZE * passed
         elif book.frame[frame, HELD]:
