@@ -237,13 +237,16 @@ async def open_rig(
     nics: Sequence[str] = ("nic",),
     others: Sequence[QemuNic] = (),
     loaded: Sequence[str] = (),
+    driver: Path = DRIVER_SOURCE,
+    qemu_args: Sequence[str] = (),
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
+    driver: the modules' source. qemu_args: appended to QEMU's command line.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
+    modules = {path.stem: path for path in artifacts.build_module(driver)}
     specs = [
         NicSpec(name, folder / f"{name}.sock", NicConfig(mac=_mac(index), queues=nic.queues))
         for index, name in enumerate(nics)
@@ -254,6 +257,7 @@ async def open_rig(
         cpus=vm.cpus,
         devices=[*(VfioUserDevice(str(spec.socket)) for spec in specs), *others],
         modules=loaded,
+        qemu_args=qemu_args,
     )
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:

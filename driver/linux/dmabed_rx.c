@@ -13,6 +13,7 @@
 #include <linux/prefetch.h>
 
 #include "dmabed.h"
+#include "dmabed_count.h"
 
 /* Below this, writing descriptors is not worth the cache misses. */
 #define DMABED_REFILL_MIN	16U
@@ -148,6 +149,7 @@ static void dmabed_rx_claim(struct dmabed_rx *rx, u32 count)
 			&rx->ring.cq[i & rx->ring.mask];
 
 		dmabed_rx_buf(rx, i)->len = le16_to_cpu(READ_ONCE(c->len));
+		dmabed_count_planted();
 	}
 	rx->ops->claim(rx, count);
 }

@@ -11,6 +11,7 @@
  * complete, so that no page is free and mapped.
  */
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/scatterlist.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
@@ -176,10 +177,17 @@ static void dmabed_bulk_pass(struct dmabed_rx *rx, u32 count)
 static void dmabed_bulk_reuse(struct dmabed_rx *rx, u32 count)
 {
 	u32 tail = dmabed_bulk_tail(rx->next + count);
+	struct page *pages[DMABED_GROUP];
+	u32 n = 0;
 	u32 i;
 
-	for (i = rx->next; (s32)(tail - i) > 0; i++)
-		__free_page(rx->buf[i & rx->ring.mask].page);
+	for (i = rx->next; (s32)(tail - i) > 0; i++) {
+		pages[n++] = rx->buf[i & rx->ring.mask].page;
+		if (n == DMABED_GROUP || i + 1 == tail) {
+			release_pages(pages, n);
+			n = 0;
+		}
+	}
 }
 
 static void dmabed_bulk_drain(struct dmabed_rx *rx)
