@@ -50,6 +50,10 @@ test-vm: setup ## only the tests that boot a guest
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 	@$(RUN) bench
 
+.PHONY: count
+count: setup ## count instructions, atomics and maps per packet of each receive strategy
+	@$(RUN) count
+
 .PHONY: vm
 vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
 	@$(RUN) vm

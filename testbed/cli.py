@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``dmabed run | bench | vm | serve``."""
+"""The command line: ``dmabed run | bench | count | vm | serve``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emulator.errors import DmabedError
+from testbed.count.command import add_count
 from testbed.report.progress import RunProgress
 from testbed.report.table import print_report, report_console
 from testbed.report.writer import point_latest, run_folder, write_report
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--seed", type=int, help="of all that is random (default: the scenario's)")
         one.add_argument("--out", type=Path, default=OUT, help="where the report's folder is made")
         one.set_defaults(action=action)
+    add_count(actions, OUT)
     shell = actions.add_parser("vm", help="a guest shell with the NIC up")
     shell.add_argument("--iommu", choices=IOMMUS, default="intel-strict")
     shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")

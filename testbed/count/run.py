@@ -25,7 +25,7 @@ COUNTED_IOMMUS: tuple[Iommu, ...] = ("none", "virtio-lazy", "virtio-strict", "in
 
 @dataclass(frozen=True, slots=True)
 class CountPlan:
-    """What to count; ``bursts`` of 960 frames are averaged for a row."""
+    """What to count; ``bursts`` of 512 frames are averaged for a row."""
 
     modes: Sequence[Mode] = MODES
     iommus: Sequence[Iommu] = COUNTED_IOMMUS

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A guest under the counting plugin: sets a cell up, sends bursts, reads what was counted.
 
-What makes counts repeat: a burst is 960 frames, all of them in the ring before the interrupt, by
-its frame bound, so that NAPI finds 15 full polls; counting is on in the driver's poll only;
+What makes counts repeat: a burst is 512 frames, all of them in the ring before the interrupt, by
+its frame bound, so that NAPI finds 8 full polls; counting is on in the driver's poll only;
 interrupts that come in between are left out; two bursts warm caches up and are thrown away; and
 figures are averages over the bursts that follow.
 """
@@ -29,8 +29,8 @@ from vm.accel import Acceleration
 from vm.artifacts import Artifacts
 from vm.plugin_build import build_plugin, require_plugin
 
-#: Frames of a burst: 15 polls of 64, fewer than the ring has descriptors.
-BURST = 960
+#: Frames of a burst: 8 polls of 64, fewer than the ring has descriptors.
+BURST = 512
 #: Two, as with one Linux takes LOCK prefixes out of its code at boot. NAPI stays on the first.
 CPUS = 2
 NIC = NicPlan(queues=1, rx_ring=1024, tx_ring=1024)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""``dmabed count``: counts, prints the tables, writes JSON, text and picture."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from testbed.count.plot import draw_count
+from testbed.count.results import FATES, MODES, CountResult
+from testbed.count.run import COUNTED_IOMMUS, CountPlan, count
+from testbed.count.table import count_text, print_count
+from testbed.report.progress import RunProgress
+from testbed.report.writer import point_latest, run_folder, write_atomically
+from vm.artifacts import setup
+from vm.machine import IOMMUS
+
+
+def add_count(actions: Any, out: Path) -> None:  # noqa: ANN401 - argparse names no type for it
+    """Adds the action to the command line; reports go to a folder in ``out`` by default."""
+    what = "count what each receive strategy costs the kernel per packet"
+    parser = actions.add_parser("count", help=what, description=what)
+    parser.add_argument("--rx-mode", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--iommu", nargs="+", choices=IOMMUS, default=COUNTED_IOMMUS)
+    parser.add_argument("--fate", nargs="+", choices=FATES, default=FATES, help="of the packets")
+    parser.add_argument("--bursts", type=int, default=3, help="of 512 frames, for each row")
+    parser.add_argument("--out", type=Path, default=out, help="where the report's folder is made")
+    parser.set_defaults(action=run_count)
+
+
+def run_count(chosen: argparse.Namespace) -> int:
+    """Counts what the command line asks for; returns the exit status."""
+    artifacts = setup(print)
+    folder = run_folder(chosen.out, kind="count")
+    plan = CountPlan(chosen.rx_mode, chosen.iommu, chosen.fate, max(chosen.bursts, 1))
+    with RunProgress(len(plan)) as progress:
+        result = asyncio.run(count(artifacts, plan, folder, progress))
+    write_count(result, folder)
+    point_latest(folder)
+    print_count(result)
+    print(f"\nreport: {folder / 'count.txt'}, count.json, count.png, count.svg")
+    return 0
+
+
+def write_count(result: CountResult, folder: Path) -> None:
+    """Writes count.json, count.txt, count.png and count.svg.
+
+    Raises:
+        ReportError: one of them cannot be written.
+    """
+    plot = draw_count(result)
+    for name, data in (
+        ("count.json", result.to_json().encode()),
+        ("count.txt", count_text(result).encode()),
+        ("count.png", plot.png),
+        ("count.svg", plot.svg),
+    ):
+        write_atomically(folder / name, data)
