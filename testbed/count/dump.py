@@ -2,7 +2,8 @@
 """What the counting plugin (``vm/plugin/count.c``) wrote down, as data.
 
 A dump is text: ``dump VERSION``, a line per vCPU, a line per translation block that ran between
-marks, ``end``. All numbers are since the dump before.
+marks, ``end``. All numbers are since the dump before. ``busy`` stands where a dump was asked for
+while a vCPU was between marks, and none was made.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def _dumps(lines: Iterable[tuple[int, str]]) -> Iterator[Dump]:
     dump: Dump | None = None
     for number, line in lines:
         kind, _, rest = line.partition(" ")
+        if kind == "busy" and dump is None:
+            continue
         if (kind == "dump") != (dump is None):
             raise DumpError(f"plugin's counts, line {number}: {line!r} out of place")
         if kind == "end" and dump is not None:

@@ -40,9 +40,8 @@ _MODERATION = f"rx-usecs 65535 rx-frames {BURST}"
 _DUMP = "/sys/module/dmabed_nic/parameters/count_dump"
 _BURST_S = 60.0
 _POLL_S = 0.02
-#: After the last packet: the last refill; forwarded ones are reaped by the moderation timer.
-_QUIET_S = 0.03
-_REAPED_S = 0.12
+_BUSY_TRIES = 100
+_STATE = ("rx_packets", "tx_packets", "arms", "hw_interrupts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,7 @@ class CountingGuest:
         self._counts = counts
         self._dumps = 0
         self._fate: Fate = "deliver"
+        self._arms_ahead = 0
 
     async def begin(self) -> None:
         """Loads driver and sink."""
@@ -90,6 +90,8 @@ class CountingGuest:
         )
         await self.rig.await_carrier(interface)
         self._fate = fate
+        state = await self._state()
+        self._arms_ahead = state["arms"] - state["hw_interrupts"]
 
     async def measure(self, bursts: int, warmup: int = 2, frame: int = 60) -> Sample:
         """Counts ``bursts`` bursts of frames of ``frame`` bytes (without FCS) after a warm-up."""
@@ -97,34 +99,45 @@ class CountingGuest:
             await self._burst(frame)
         await self._dump()
         self.rig.devices.call("window_begin", "nic")
-        before = await self._packets("rx")
+        before = (await self._state())["rx_packets"]
         for _ in range(bursts):
             await self._burst(frame)
-        packets = await self._packets("rx") - before
+        packets = (await self._state())["rx_packets"] - before
         device = self.rig.devices.call("window_end", "nic")
         return Sample((await self._dump(),), packets, device)
 
     async def _burst(self, frame: int) -> None:
-        names = ["rx", "tx"] if self._fate == "forward" else ["rx"]
-        targets = {name: await self._packets(name) + BURST for name in names}
+        """Returns when all packets are done with and the driver waits for an interrupt again."""
+        names = ["rx_packets", "tx_packets"] if self._fate == "forward" else ["rx_packets"]
+        state = await self._state()
+        targets = {name: state[name] + BURST for name in names}
         self.rig.devices.call("send", "nic", Traffic(frame, frame, count=BURST))
         deadline = time.monotonic() + _BURST_S
-        for name, target in targets.items():
-            while (seen := await self._packets(name)) < target:
-                if time.monotonic() > deadline:
-                    raise RigError(f"{BURST - target + seen} of {BURST} packets in {_BURST_S} s")
-                await asyncio.sleep(_POLL_S)
-        await asyncio.sleep(_REAPED_S if self._fate == "forward" else _QUIET_S)
+        while not self._is_quiet(state := await self._state(), targets):
+            if time.monotonic() > deadline:
+                raise RigError(f"not done in {_BURST_S} s: {state}, to be {targets}")
+            await asyncio.sleep(_POLL_S)
         self.rig.devices.call("unplug", "nic")
 
-    async def _packets(self, name: str) -> int:
-        path = f"/sys/class/net/{self.rig.interface}/statistics/{name}_packets"
-        return int((await self.rig.guest.run(f"cat {path}")).stdout)
+    def _is_quiet(self, state: dict[str, int], targets: dict[str, int]) -> bool:
+        armed = state["arms"] - state["hw_interrupts"] == self._arms_ahead
+        return armed and all(state[name] >= target for name, target in targets.items())
+
+    async def _state(self) -> dict[str, int]:
+        """Counters of the driver's queue pair."""
+        command = f"ethtool -S {self.rig.interface} | grep -E ' q0_({'|'.join(_STATE)}):'"
+        said = (await self.rig.guest.run(command)).stdout
+        lines = (line.partition(":") for line in said.split("\n") if line)
+        return {name.strip().removeprefix("q0_"): int(value) for name, _, value in lines}
 
     async def _dump(self) -> Dump:
         """What was counted since the last dump."""
-        await self.rig.guest.run(f"echo > {_DUMP}")
-        dumps = parse_dumps(self._counts.read_text())
+        for _ in range(_BUSY_TRIES):
+            await self.rig.guest.run(f"echo > {_DUMP}")
+            dumps = parse_dumps(self._counts.read_text())
+            if len(dumps) > self._dumps:
+                break
+            await asyncio.sleep(_POLL_S)
         if len(dumps) != self._dumps + 1:
             raise RigError(f"{len(dumps)} dumps in {self._counts}, not {self._dumps + 1}")
         self._dumps = len(dumps)

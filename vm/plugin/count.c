@@ -182,10 +182,23 @@ static void dump_vcpu(unsigned int index)
 	memset(&vcpu->in_interrupts, 0, sizeof(vcpu->in_interrupts));
 }
 
-/* No vCPU may be between marks. */
+static bool is_idle(void)
+{
+	for (unsigned int i = 0; i < vcpus; i++)
+		if (vcpu_of(i)->active || vcpu_of(i)->interrupted)
+			return false;
+	return true;
+}
+
+/* While a vCPU is between marks its counts are in motion: "busy" is all that is said. */
 static void on_dump(unsigned int index, void *userdata)
 {
 	(void)index, (void)userdata;
+	if (!is_idle()) {
+		fprintf(out, "busy\n");
+		fflush(out);
+		return;
+	}
 	pthread_mutex_lock(&lock);
 	fprintf(out, "dump %d\n", qemu_plugin_version);
 	for (unsigned int i = 0; i < vcpus; i++)

@@ -33,7 +33,7 @@ def test_a_line_is_misread():
     assert dump.in_interrupts == Counts(10, 1, 2, 3)
     assert dump.blocks[1] == Block(0xFFFFFFFF81000100, 0, 4, Counts(40, 0, 10, 10))
     assert dump.total == Counts(150, 5, 31, 21)
-    assert [d.polls for d in parse_dumps(DUMP + DUMP)] == [3, 3]
+    assert [d.polls for d in parse_dumps(DUMP + "busy\n" + DUMP)] == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,7 @@ def test_a_line_is_misread():
         ("end\n", "", "no end"),
         ("dump 7\n", "", "line 1.*out of place"),
         ("0 5 100", "0 5 101", "add up to"),
+        ("vcpu 0", "busy\nvcpu 0", "line 2: not understood"),
         ("block ffffffff81000100 0 4 40", "block ffffffff81000100 0 4", "line 5: not understood"),
         ("block ffffffff81000190", "block nowhere", "line 6: not understood"),
         ("vcpu 1", "cpu 1", "line 3: not understood"),
