@@ -77,13 +77,29 @@ def provide_kernel(
 
 
 def _debian_kernel(cache: Path, codename: str, progress: Progress, flavour: Flavour) -> KernelTree:
+    suite = f"{codename}-backports" if codename in _BACKPORTED else codename
     entry = cache / (f"kernel-{codename}" if flavour == "cloud" else f"kernel-{flavour}-{codename}")
+    return debian_kernel(cache, codename, suite, progress, entry, flavour)
+
+
+def debian_kernel(
+    cache: Path,
+    codename: str,
+    suite: str,
+    progress: Progress,
+    entry: Path,
+    flavour: Flavour = "cloud",
+) -> KernelTree:
+    """The kernel of a suite of Debian's release `codename`, unpacked in `entry`.
+
+    Raises:
+        SetupError: it cannot be fetched.
+    """
 
     def fill(folder: Path) -> None:
-        progress(f"setting up a kernel with headers ({PACKAGES[flavour][0]})")
-        target = f"{codename}-backports" if codename in _BACKPORTED else codename
+        progress(f"setting up a kernel with headers ({PACKAGES[flavour][0]} of {suite})")
         apt = PrivateApt(cache, codename, progress)
-        apt.unpack(PACKAGES[flavour], lambda name: bool(_WANTED.search(name)), target, folder)
+        apt.unpack(PACKAGES[flavour], lambda name: bool(_WANTED.search(name)), suite, folder)
         (image,) = folder.glob("boot/vmlinuz-*")
         (folder / "vmlinux").write_bytes(extract_vmlinux(image.read_bytes()))
         for headers in folder.glob("usr/src/linux-headers-*-amd64"):

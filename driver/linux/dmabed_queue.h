@@ -7,8 +7,8 @@
 
 #include <linux/netdevice.h>
 #include <linux/u64_stats_sync.h>
-#include <net/page_pool/types.h>
 
+#include "dmabed_compat.h"
 #include "dmabed_hw.h"
 
 /* A buffer is headroom, data, and room for skb_shared_info. */

@@ -6,7 +6,6 @@
  * neither a map nor an unmap is paid per packet.
  */
 #include <linux/skbuff.h>
-#include <net/page_pool/helpers.h>
 
 #include "dmabed.h"
 
@@ -17,9 +16,13 @@ static int dmabed_pool_setup(struct dmabed_rx *rx)
 		.pool_size	= rx->ring.mask + 1,
 		.nid		= dev_to_node(rx->ring.dev),
 		.dev		= rx->ring.dev,
+#ifndef DMABED_NO_POOL_NAPI
 		.napi		= &rx->qp->napi,
+#endif
+#ifndef DMABED_NO_POOL_NETDEV
 		.netdev		= rx->qp->netdev,
 		.queue_idx	= rx->qp->index,
+#endif
 		.dma_dir	= DMA_FROM_DEVICE,
 		.max_len	= rx->buf_len,
 		.offset		= DMABED_RX_HEADROOM,

@@ -5,7 +5,6 @@
  * the calls with which user space asks for them.
  */
 #include <linux/ethtool.h>
-#include <net/page_pool/helpers.h>
 
 #include "dmabed.h"
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from testbed.count.kernels import kernels_table
 from testbed.count.plot import draw_count
 from testbed.count.results import FATES, MODES, CountResult
 from testbed.count.run import COUNTED_IOMMUS, CountPlan, count
 from testbed.count.table import count_text, print_count
 from testbed.report.progress import RunProgress
+from testbed.report.table import PIPE_WIDTH, report_console
 from testbed.report.writer import point_latest, run_folder, write_atomically
-from vm.artifacts import setup
+from vm.artifacts import Artifacts, setup
+from vm.kernels import other_kernels
 from vm.machine import IOMMUS
 
 
@@ -26,6 +31,7 @@ def add_count(actions: Any, out: Path) -> None:  # noqa: ANN401 - argparse names
     parser.add_argument("--iommu", nargs="+", choices=IOMMUS, default=COUNTED_IOMMUS)
     parser.add_argument("--fate", nargs="+", choices=FATES, default=FATES, help="of the packets")
     parser.add_argument("--bursts", type=int, default=3, help="of 512 frames, for each row")
+    parser.add_argument("--kernels", action="store_true", help="on older kernels, too")
     parser.add_argument("--out", type=Path, default=out, help="where the report's folder is made")
     parser.set_defaults(action=run_count)
 
@@ -35,13 +41,36 @@ def run_count(chosen: argparse.Namespace) -> int:
     artifacts = setup(print)
     folder = run_folder(chosen.out, kind="count")
     plan = CountPlan(chosen.rx_mode, chosen.iommu, chosen.fate, max(chosen.bursts, 1))
-    with RunProgress(len(plan)) as progress:
-        result = asyncio.run(count(artifacts, plan, folder, progress))
+    others = other_kernels(artifacts.cache, print) if chosen.kernels else []
+    result = _count(artifacts, plan, folder)
     write_count(result, folder)
     point_latest(folder)
     print_count(result)
+    for kernel in others:
+        old = _count(replace(artifacts, kernel=kernel), plan, folder / kernel.release)
+        write_kernels(old, result, folder)
+        report_console().print(kernels_table(old, result))
     print(f"\nreport: {folder / 'count.txt'}, count.json, count.png, count.svg")
     return 0
+
+
+def _count(artifacts: Artifacts, plan: CountPlan, folder: Path) -> CountResult:
+    with RunProgress(len(plan)) as progress:
+        return asyncio.run(count(artifacts, plan, folder, progress))
+
+
+def write_kernels(old: CountResult, new: CountResult, folder: Path) -> None:
+    """Writes what ``old`` counted as JSON, and the two kernels side by side as text.
+
+    Raises:
+        ReportError: one of them cannot be written.
+    """
+    text = io.StringIO()
+    report_console(text, PIPE_WIDTH).print(kernels_table(old, new))
+    lines = (line.rstrip() for line in text.getvalue().strip("\n").split("\n"))
+    name = old.kernel_release
+    write_atomically(folder / f"count-{name}.json", old.to_json().encode())
+    write_atomically(folder / f"kernels-{name}.txt", "".join(f"{x}\n" for x in lines).encode())
 
 
 def write_count(result: CountResult, folder: Path) -> None:

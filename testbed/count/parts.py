@@ -84,7 +84,12 @@ CALLS: Mapping[str, frozenset[str]] = {
             *("__alloc_pages_bulk", "alloc_pages_bulk_noprof"),
         }
     ),
-    "frees": frozenset({"free_unref_page", "free_frozen_pages", "free_unref_folios"}),
+    "frees": frozenset(
+        {
+            *("free_unref_page", "free_frozen_pages"),
+            *("free_unref_page_list", "free_unref_folios"),
+        }
+    ),
 }
 
 
