@@ -41,6 +41,7 @@ class KernelTree:
         modules: the folder its modules are in, or None.
         build: the tree out-of-tree modules are built in (KDIR), or None.
         libraries: folders the tree's own tools (objtool, modpost) need on their library path.
+        root: the folder that is `/` to the tree's tools, or None: the host's; `vm.build_root`.
     """
 
     image: Path
@@ -49,6 +50,7 @@ class KernelTree:
     modules: Path | None
     build: Path | None
     libraries: tuple[Path, ...] = ()
+    root: Path | None = None
 
     def module_tree(self) -> ModuleTree:
         """The kernel's own modules."""

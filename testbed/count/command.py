@@ -6,11 +6,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from testbed.count.kernels import kernels_table
+from testbed.count.kernels import kernels_table, release_key
 from testbed.count.plot import draw_count
 from testbed.count.results import FATES, MODES, CountResult
 from testbed.count.run import COUNTED_IOMMUS, CountPlan, count
@@ -31,7 +33,7 @@ def add_count(actions: Any, out: Path) -> None:  # noqa: ANN401 - argparse names
     parser.add_argument("--iommu", nargs="+", choices=IOMMUS, default=COUNTED_IOMMUS)
     parser.add_argument("--fate", nargs="+", choices=FATES, default=FATES, help="of the packets")
     parser.add_argument("--bursts", type=int, default=3, help="of 512 frames, for each row")
-    parser.add_argument("--kernels", action="store_true", help="on older kernels, too")
+    parser.add_argument("--kernels", action="store_true", help="on older and newer kernels, too")
     parser.add_argument("--out", type=Path, default=out, help="where the report's folder is made")
     parser.set_defaults(action=run_count)
 
@@ -46,10 +48,12 @@ def run_count(chosen: argparse.Namespace) -> int:
     write_count(result, folder)
     point_latest(folder)
     print_count(result)
-    for kernel in others:
-        old = _count(replace(artifacts, kernel=kernel), plan, folder / kernel.release)
-        write_kernels(old, result, folder)
-        report_console().print(kernels_table(old, result))
+    results = [
+        result,
+        *(_count(replace(artifacts, kernel=k), plan, folder / k.release) for k in others),
+    ]
+    if others:
+        print("\n" + write_kernels(results, folder))
     print(f"\nreport: {folder / 'count.txt'}, count.json, count.png, count.svg")
     return 0
 
@@ -59,18 +63,25 @@ def _count(artifacts: Artifacts, plan: CountPlan, folder: Path) -> CountResult:
         return asyncio.run(count(artifacts, plan, folder, progress))
 
 
-def write_kernels(old: CountResult, new: CountResult, folder: Path) -> None:
-    """Writes what ``old`` counted as JSON, and the two kernels side by side as text.
+def write_kernels(results: Sequence[CountResult], folder: Path) -> str:
+    """Writes kernels.txt, each kernel beside the one before it, and each one's counts as JSON.
+
+    Returns the text.
 
     Raises:
         ReportError: one of them cannot be written.
     """
+    ordered = sorted(results, key=lambda result: release_key(result.kernel_release))
     text = io.StringIO()
-    report_console(text, PIPE_WIDTH).print(kernels_table(old, new))
-    lines = (line.rstrip() for line in text.getvalue().strip("\n").split("\n"))
-    name = old.kernel_release
-    write_atomically(folder / f"count-{name}.json", old.to_json().encode())
-    write_atomically(folder / f"kernels-{name}.txt", "".join(f"{x}\n" for x in lines).encode())
+    console = report_console(text, PIPE_WIDTH)
+    for old, new in pairwise(ordered):
+        console.print(kernels_table(old, new))
+    shown = "".join(f"{line.rstrip()}\n" for line in text.getvalue().strip("\n").split("\n"))
+    write_atomically(folder / "kernels.txt", shown.encode())
+    for result in results:
+        data = result.to_json().encode()
+        write_atomically(folder / f"count-{result.kernel_release}.json", data)
+    return shown
 
 
 def write_count(result: CountResult, folder: Path) -> None:

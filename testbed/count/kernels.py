@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ class Change:
     old: CountRow
     new: CountRow
     parts: tuple[tuple[str, float], ...]
+
+
+def release_key(release: str) -> tuple[int, ...]:
+    """What releases are ordered by: the numbers in them, 6.1 before 6.12."""
+    return tuple(int(number) for number in re.findall(r"\d+", release))
 
 
 def changes(old: CountResult, new: CountResult) -> Iterator[Change]:

@@ -74,23 +74,30 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
 )
 _COMPILED = tuple((part, re.compile(pattern)) for part, pattern in _PATTERNS)
 
-#: Functions whose calls are counted; kernels name them differently, each has one of a line.
-CALLS: Mapping[str, frozenset[str]] = {
-    "maps": frozenset({"dma_map_page_attrs", "dma_map_phys", "__dma_map_sg_attrs"}),
-    "unmaps": frozenset({"dma_unmap_page_attrs", "dma_unmap_phys", "dma_unmap_sg_attrs"}),
-    "allocations": frozenset(
-        {
-            *("__alloc_pages", "__alloc_pages_noprof", "__alloc_frozen_pages_noprof"),
-            *("__alloc_pages_bulk", "alloc_pages_bulk_noprof"),
-        }
+#: Functions whose calls are counted. Kernels name them differently, and newer ones call one
+#: through another: of each group's lines the first name that the kernel has is counted.
+CALLS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "maps": (("dma_map_phys", "dma_map_page_attrs"), ("__dma_map_sg_attrs",)),
+    "unmaps": (("dma_unmap_phys", "dma_unmap_page_attrs"), ("dma_unmap_sg_attrs",)),
+    "allocations": (
+        ("__alloc_frozen_pages_noprof", "__alloc_pages_noprof", "__alloc_pages"),
+        ("alloc_pages_bulk_noprof", "__alloc_pages_bulk"),
     ),
-    "frees": frozenset(
-        {
-            *("free_unref_page", "free_frozen_pages"),
-            *("free_unref_page_list", "free_unref_folios"),
-        }
+    "frees": (
+        ("__free_frozen_pages", "free_frozen_pages", "free_unref_page"),
+        ("free_unref_folios", "free_unref_page_list"),
     ),
 }
+
+
+def counted_functions(symbols: SymbolTable) -> dict[int, str]:
+    """The group of :data:`CALLS` by the address of each function that is counted in this kernel."""
+    found: dict[int, str] = {}
+    for group, lines in CALLS.items():
+        for names in lines:
+            known = (symbols.addresses(name) for name in names)
+            found |= dict.fromkeys(next(filter(None, known), []), group)
+    return found
 
 
 def part_of(symbol: Symbol) -> str:
@@ -120,12 +127,12 @@ def attribute(dumps: Iterable[Dump], symbols: SymbolTable) -> Attribution:
     by_symbol: defaultdict[tuple[str, str], Counts] = defaultdict(Counts)
     by_part: defaultdict[str, Counts] = defaultdict(Counts)
     calls = dict.fromkeys(CALLS, 0)
+    counted = counted_functions(symbols)
     for dump in dumps:
         for block in dump.blocks:
             symbol = symbols.at(block.pc)
             by_symbol[symbol.name, symbol.module] += block.counts
             by_part[part_of(symbol)] += block.counts
-            if block.pc == symbol.address:
-                for group, names in CALLS.items():
-                    calls[group] += block.entries * (symbol.name in names)
+            if block.pc in counted:
+                calls[counted[block.pc]] += block.entries
     return Attribution(dict(by_symbol), dict(by_part), calls)

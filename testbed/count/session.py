@@ -72,7 +72,10 @@ class CountingGuest:
 
     async def symbols(self) -> SymbolTable:
         """Of the kernel and the modules that are loaded now."""
-        return parse_kallsyms((await self.rig.guest.run("cat /proc/kallsyms")).stdout)
+        text = (await self.rig.guest.run("cat /proc/kallsyms")).stdout
+        # Beside the raw counts, which mean nothing without it: addresses are random.
+        self._counts.with_name("kallsyms").write_text(text)
+        return parse_kallsyms(text)
 
     async def choose(self, mode: Mode, fate: Fate) -> None:
         """Switches the driver to ``mode``, and all packets to ``fate``."""

@@ -81,6 +81,12 @@ def test_parts_or_symbols_do_not_add_up_to_the_total():
     assert found.calls == {"maps": 8, "unmaps": 0, "allocations": 0, "frees": 0}
 
 
+def test_call_through_another_name_is_counted_twice():
+    newer = KALLSYMS + "ffffffff81000190 T dma_map_phys\n"
+    (dump,) = parse_dumps(DUMP)
+    assert attribute([dump], parse_kallsyms(newer)).calls["maps"] == 2
+
+
 @pytest.mark.parametrize(
     ("name", "module", "part"),
     [
