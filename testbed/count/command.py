@@ -32,7 +32,7 @@ def add_count(actions: Any, out: Path) -> None:  # noqa: ANN401 - argparse names
     parser.add_argument("--rx-mode", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--iommu", nargs="+", choices=IOMMUS, default=COUNTED_IOMMUS)
     parser.add_argument("--fate", nargs="+", choices=FATES, default=FATES, help="of the packets")
-    parser.add_argument("--bursts", type=int, default=3, help="of 512 frames, for each row")
+    parser.add_argument("--bursts", type=int, default=2, help="of 512 frames, for each row")
     parser.add_argument("--kernels", action="store_true", help="on older and newer kernels, too")
     parser.add_argument("--out", type=Path, default=out, help="where the report's folder is made")
     parser.set_defaults(action=run_count)

@@ -49,9 +49,10 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (
         "page allocator",
         r"_*(alloc_(pages|frozen|fresh)|get_page_from_freelist|rmqueue|free_(unref|pcp|one|pages|"
-        r"frozen|tail)|page_frag|put_page|release_pages|post_alloc|prep_(new|compound)|folio_|"
+        r"frozen|tail)|page_frag|put_page|release_pages|post_alloc|prep_(new|compound)|folios?_|"
         r"zone_watermark|expand|find_suitable|policy_|compaction|page_counter|mod_.*page_state|"
-        r"dec_zone|inc_zone|count_vm|clear_page|kernel_init_pages|pfn_|get_pfnblock|cond_accept_mem)",
+        r"dec_zone|inc_zone|count_vm|clear_page|kernel_init_pages|pfn_|get_pfnblock|cond_accept_mem|"
+        r"page_cache_release|mem_cgroup|uncharge|lru_)",
     ),
     (
         "slab",

@@ -30,7 +30,7 @@ class CountPlan:
     modes: Sequence[Mode] = MODES
     iommus: Sequence[Iommu] = COUNTED_IOMMUS
     fates: Sequence[Fate] = FATES
-    bursts: int = 3
+    bursts: int = 2
     frame_bytes: int = 64
 
     def __len__(self) -> int:
