@@ -40,11 +40,15 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("page_pool", r"_*(page_pool|napi_pp_put|net_mp|netmem|net_devmem)"),
     ("IOVA", r"_*(alloc_iova|free_iova|iova_|fq_|remove_iova|rb_(insert|erase)|find_iova)"),
     ("DMA API", r"_*(dma_(map|unmap|sync|alloc|free|direct|set|max|mmap)|iommu_dma|swiotlb|sg_)"),
-    ("DMA API", r"_*(iommu_get_dma_domain|dev_is_untrusted|debug_dma)"),
+    (
+        "DMA API",
+        r"_*(iommu_get_dma_domain|dev_is_untrusted|debug_dma|finalise_sg|(amd_)?cc_platform|force_dma)",
+    ),
     (
         "IOMMU driver",
         r"_*(iommu_|intel_iommu|qi_|dma_pte|pfn_to_dma_pte|cache_tag|domain_|viommu|virtqueue|"
-        r"vring|virtio|vp_|detach_buf|interval_tree|calculate_psi|clflush|mapping_to|dma_free_pte|iowrite|ioread)",
+        r"vring|virtio|vp_|detach_buf|interval_tree|calculate_psi|clflush|mapping_to|dma_free_pte|"
+        r"iowrite|ioread|(un)?map_range|vtdss|pt_iommu|make_range|gather_range|pt_compute)",
     ),
     (
         "page allocator",
@@ -52,7 +56,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
         r"frozen|tail)|page_frag|put_page|release_pages|post_alloc|prep_(new|compound)|folios?_|"
         r"zone_watermark|expand|find_suitable|policy_|compaction|page_counter|mod_.*page_state|"
         r"dec_zone|inc_zone|count_vm|clear_page|kernel_init_pages|pfn_|get_pfnblock|cond_accept_mem|"
-        r"page_cache_release|mem_cgroup|uncharge|lru_)",
+        r"page_cache_release|mem_cgroup|uncharge|lru_|nr_to_section|should_fail_alloc)",
     ),
     (
         "slab",
@@ -70,7 +74,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (
         "locks, lists",
         r"_*(raw_|rcu|mutex|list_(add|del)|local_bh|ktime|read_tsc|tsc|preempt|queued_spin|"
-        r"native_queued|pv_|x86_|sw_|static_call|cond_resched|rb_|irq_)",
+        r"native_queued|pv_|x86_|sw_|static_call|cond_resched|rb_|irq_|xas?_)",
     ),
 )
 _COMPILED = tuple((part, re.compile(pattern)) for part, pattern in _PATTERNS)
