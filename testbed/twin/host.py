@@ -76,10 +76,10 @@ debug checks (0: they are done, and in the prices)."""
 
 
 class Host(NamedTuple):
-    """n: see above. clock: float64[1 + cpus], now (ns), then how far each CPU that helps has got;
-    busy: float64[cpus], ns each CPU has worked.
+    """n: see above. clock, busy, spent, price: float64.
 
-    spent: float64[SPENT], ns by category, of all CPUs; price: float64[PRICES].
+    clock: [1 + cpus], now (ns), then how far each CPU that helps has got; busy: [cpus], ns each
+    CPU has worked; spent: [SPENT], ns by category, of all CPUs; price: [PRICES].
     """
 
     n: Ints

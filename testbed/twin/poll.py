@@ -105,9 +105,7 @@ def device_writes(host: Host, queue: Queue, count: int) -> None:
         size = queue.pending[queue.n[q.PENDING_HEAD] % ring]
         mem, iova = queue.ring_mem[place], queue.ring_iova[place]
         if not identity:
-            queue.n[q.READS] += unit.translate(
-                host.io, iova >> PAGE_SHIFT, queue.n[q.IOMMU_SHIFT]
-            )
+            queue.n[q.READS] += unit.translate(host.io, iova >> PAGE_SHIFT, queue.n[q.IOMMU_SHIFT])
         judge.written(host.book, host.clock[0], queue.n[q.DEVICE], mem, iova, min(size, length))
         judge.unposted(host.book, mem, length)
         queue.mem[i], queue.iova[i], queue.lengths[i] = mem, iova, min(size, length)
