@@ -96,8 +96,9 @@ def t11() -> Row:
         "One queue with a map per packet makes {tce1:.2f} million packets a second under "
         "`power-tce`, eight make {tce8:.2f}: two updates a packet, and the million is spent. CPUs "
         "with a pool could make {pool1:.0f} with one queue and {pool8:.0f} with eight. On VT-d of "
-        "2016 the lock of the IOVA tree stops eight queues at {strict8:.2f} million; with an allocator for "
-        "each CPU, which came later that year, it is the invalidation queue, at {fast8:.2f}.",
+        "2016 the lock of the IOVA tree stops eight queues at {strict8:.2f} million; with an "
+        "allocator for each CPU, which came later that year, it is the invalidation queue, at "
+        "{fast8:.2f}.",
         AVERAGE + ", dropped; CPUs meet only at the hypervisor, the IOVA lock and the "
         "invalidation queue, and no line limits them. The million a second is one remark, "
         "nobody has published a measurement: see the sweep in the preset.",
