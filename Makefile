@@ -54,6 +54,10 @@ bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 count: setup ## count instructions, atomics and maps per packet of each receive strategy
 	@$(RUN) count
 
+.PHONY: thread
+thread: setup-python ## run every claim of the discussion of 2016 in the twin, write docs/thread.md
+	@$(PY) -m testbed.twin.thread.page
+
 .PHONY: vm
 vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
 	@$(RUN) vm
