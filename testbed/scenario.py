@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from testbed.errors import Problem, ScenarioError, ScenarioMissingError
 from emulator.fields import (
     Choice,
     Fault,
@@ -28,6 +27,7 @@ from emulator.fields import (
     table_faults,
 )
 from emulator.toml_lines import KeyPath, error_line, key_lines
+from testbed.errors import Problem, ScenarioError, ScenarioMissingError
 
 T = TypeVar("T")
 
