@@ -21,10 +21,11 @@ from driver.model.structs import Priv
 from driver.model.updown import dmabed_watchdog
 from driver.model.watchdog import TICK_NS
 from emulator.faults.injector import Injector
-from emulator.faults.ports import Bus, PlainMaps
+from emulator.faults.ports import PlainMaps
 from emulator.iommu.dma import DmaGate, SpaceDma
 from emulator.iommu.space import AddressSpace
 from emulator.ledger import DeviceLedger, Ledger
+from emulator.nic.bus import NicBus
 from emulator.nic.config import NicConfig
 from emulator.nic.nic import Nic
 from emulator.nic.wire.base import Wire
@@ -158,7 +159,7 @@ class InProcessHost:
             self.ledger, ledger.log, lambda: list(others.values()), self._machine.advance
         )
 
-    def _make_nic(self, config: NicConfig, port: DmaPort, wire: Wire) -> Bus:
+    def _make_nic(self, config: NicConfig, port: DmaPort, wire: Wire) -> NicBus:
         def build(dma: DmaPort, irq: IrqPort, observer: Observer) -> Nic:
             return Nic(config, dma, irq, wire, observer)
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from emulator.faults.fault import Fault
 from emulator.faults.plan import FaultPlan
 from emulator.faults.ports import (
-    Bus,
     BusLayer,
     IrqLayer,
     MapPort,
@@ -30,13 +29,14 @@ from emulator.faults.watch import CompletionWatch, CompletionWriter, RingWatch
 from emulator.iommu.mapping import Mapping
 from emulator.ledger import DeviceLedger
 from emulator.ledger.violation import ViolationLog
+from emulator.nic.bus import NicBus
 from emulator.nic.registers import DMABED_CTRL, DMABED_CTRL_RESET
 from emulator.ports import DmaPort, IrqPort, Observer
 
 TRACE_LINES = 10_000
 """Lines kept; counts go on."""
 
-Build = Callable[[DmaPort, IrqPort, Observer], Bus]
+Build = Callable[[DmaPort, IrqPort, Observer], NicBus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Injector:
         self._irq, self._observer = IrqLayer(irq), ObserverLayer(self.watch)
         device = build(self._dma, self._irq, self._observer)
         self.base = Ports(dma, irq, self.watch, device, self._dma.completions, PlainMaps())
-        self.bus: Bus = device
+        self.bus: NicBus = device
         return FaultyBus(self)
 
     def arm(self, plan: FaultPlan, now_ns: int) -> None:
@@ -196,11 +196,11 @@ class FaultyBus(BusLayer):
         self._injector = injector
 
     def mmio_read(self, offset: int, size: int) -> int:
-        """See :class:`~emulator.faults.ports.Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         return self._injector.bus.mmio_read(offset, size)
 
     def mmio_write(self, offset: int, value: int, size: int, now_ns: int) -> None:
-        """See :class:`~emulator.faults.ports.Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self._injector.now_ns = now_ns
         self._injector.bus.mmio_write(offset, value, size, now_ns)
         if offset == DMABED_CTRL and value & DMABED_CTRL_RESET:
@@ -215,18 +215,18 @@ class FaultyBus(BusLayer):
         return min((time for time in wanted if time is not None), default=None)
 
     def bus_master(self, on: bool, now_ns: int) -> None:
-        """See :class:`~emulator.faults.ports.Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self._injector.now_ns, self._injector.mastering = now_ns, on
         self._injector.bus.bus_master(on, now_ns)
 
     def power_reset(self, now_ns: int) -> None:
-        """See :class:`~emulator.faults.ports.Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self._injector.now_ns = now_ns
         self._injector.bus.power_reset(now_ns)
         self._was_reset(now_ns)
 
     def link(self, up: bool, now_ns: int) -> None:
-        """See :class:`~emulator.faults.ports.Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self._injector.bus.link(up, now_ns)
 
     def _was_reset(self, now_ns: int) -> None:

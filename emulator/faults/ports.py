@@ -14,35 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.frames import FrameBatch
+from emulator.nic.bus import NicBus
 from emulator.ports import DmaPort, IrqPort, Observer, RingKind
-
-
-class Bus(Protocol):
-    """The host's side of a NIC: what reaches it by its registers and its clock."""
-
-    def mmio_read(self, offset: int, size: int) -> int:
-        """See :meth:`emulator.nic.nic.Nic.mmio_read`."""
-        ...
-
-    def mmio_write(self, offset: int, value: int, size: int, now_ns: int) -> None:
-        """See :meth:`emulator.nic.nic.Nic.mmio_write`."""
-        ...
-
-    def step(self, now_ns: int) -> int | None:
-        """See :meth:`emulator.nic.nic.Nic.step`."""
-        ...
-
-    def bus_master(self, on: bool, now_ns: int) -> None:
-        """See :meth:`emulator.nic.nic.Nic.bus_master`."""
-        ...
-
-    def power_reset(self, now_ns: int) -> None:
-        """See :meth:`emulator.nic.nic.Nic.power_reset`."""
-        ...
-
-    def link(self, up: bool, now_ns: int) -> None:
-        """See :meth:`emulator.nic.nic.Nic.link`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +86,7 @@ class Ports:
     dma: DmaPort
     irq: IrqPort
     observer: Observer
-    bus: Bus
+    bus: NicBus
     completions: CompletionPort
     maps: MapPort
 
@@ -155,33 +128,33 @@ class IrqLayer:
 
 
 class BusLayer:
-    """A :class:`Bus` that hands on to ``port``."""
+    """A :class:`~emulator.nic.bus.NicBus` that hands on to ``port``."""
 
-    def __init__(self, port: Bus) -> None:
+    def __init__(self, port: NicBus) -> None:
         self.port = port
 
     def mmio_read(self, offset: int, size: int) -> int:
-        """See :class:`Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         return self.port.mmio_read(offset, size)
 
     def mmio_write(self, offset: int, value: int, size: int, now_ns: int) -> None:
-        """See :class:`Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self.port.mmio_write(offset, value, size, now_ns)
 
     def step(self, now_ns: int) -> int | None:
-        """See :class:`Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         return self.port.step(now_ns)
 
     def bus_master(self, on: bool, now_ns: int) -> None:
-        """See :class:`Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self.port.bus_master(on, now_ns)
 
     def power_reset(self, now_ns: int) -> None:
-        """See :class:`Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self.port.power_reset(now_ns)
 
     def link(self, up: bool, now_ns: int) -> None:
-        """See :class:`Bus`."""
+        """See :class:`~emulator.nic.bus.NicBus`."""
         self.port.link(up, now_ns)
 
 
