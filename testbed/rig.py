@@ -78,8 +78,14 @@ class Steady:
 class Rig:
     """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
 
-    def __init__(self, guest: Guest, devices: DeviceProcess, modules: dict[str, Path]) -> None:
-        self.guest, self.devices = guest, devices
+    def __init__(
+        self,
+        guest: Guest,
+        devices: DeviceProcess,
+        modules: dict[str, Path],
+        specs: Sequence[NicSpec] = (),
+    ) -> None:
+        self.guest, self.devices, self.specs = guest, devices, tuple(specs)
         self.modules = modules
         self.interface = ""
 
@@ -265,7 +271,7 @@ async def open_rig(
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
-            yield Rig(guest, devices, modules)
+            yield Rig(guest, devices, modules, specs)
 
 
 def _mac(index: int) -> bytes:

@@ -297,4 +297,18 @@ static inline bool dmabed_is_new(const struct dmabed_ring *ring, u32 index)
 	return (status ^ (index >> ring->log2)) & DMABED_COMPLETION_STATUS_PHASE;
 }
 
+/*
+ * All of it, each time: the device can write to the ring, so nothing that lies
+ * there is what it was.
+ */
+static inline void dmabed_rx_describe(struct dmabed_rx *rx, u32 slot,
+				      dma_addr_t dma)
+{
+	struct dmabed_rx_desc *desc = &rx->ring.rx[slot];
+
+	desc->addr = cpu_to_le64(dma);
+	desc->len = cpu_to_le16(rx->buf_len);
+	desc->id = cpu_to_le16(slot);
+}
+
 #endif /* DMABED_QUEUE_H */

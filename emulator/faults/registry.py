@@ -79,11 +79,12 @@ def fault_class(name: str) -> type[Fault]:
     raise UnknownFaultError(f'no fault "{name}"; there are: {", ".join(FAULTS)}{hint}')
 
 
-def default_plan(name: str, seed: int = 1) -> plan.FaultPlan:
-    """The plan that shows fault ``name``.
+def default_plan(name: str, seed: int = 1, before: str = "") -> plan.FaultPlan:
+    """The plan that shows fault ``name``; ``before``: TOML of faults to arm with it.
 
     Raises:
         UnknownFaultError: see :func:`fault_class`.
     """
     kind = fault_class(name)
-    return plan.parse_plan(f'seed = {seed}\n[[fault]]\nname = "{name}"\n{kind.default}\n', name)
+    text = f'seed = {seed}\n{before}[[fault]]\nname = "{name}"\n{kind.default}\n'
+    return plan.parse_plan(text, name)

@@ -33,12 +33,20 @@ CALL_BOUND_S = 20.0
 _NOISE_S = 1.2
 _BACK_S = 25.0
 _AGAIN = 400
+#: Faults that nothing in the script gives an opportunity to, and what is armed before them.
+_RESET = '[[fault]]\nname = "bad-index"\nafter_us = 300000\n'
+_BEFORE = {"stuck-reset": _RESET, "forgotten-config": _RESET}
+#: Faults that need more than this rung's script has: they are played in-process.
+ELSEWHERE = {
+    "other-device": "the guest has one NIC",
+    "before-bus-master": "the driver stays loaded",
+}
 _COUNTERS = ("rx_bad", "tx_bad", "rx_dropped", "tx_errors", "rx_alloc_fail")
 _PINGS = "/tmp/answers"
 #: While this file is there, no answer is expected: rings are being changed on purpose.
-_HOLD = "/tmp/hold"
+_HOLD, _END = "/tmp/hold", "/tmp/end"
 _LOOP = (
-    f"while :; do {{ [ -e {_HOLD} ] || ping -c1 -W1 {PEER_IP} >/dev/null 2>&1; }} && "
+    f"until [ -e {_END} ]; do {{ [ -e {_HOLD} ] || ping -c1 -W1 {PEER_IP} >/dev/null 2>&1; }} && "
     f"cut -d' ' -f1 /proc/uptime >> {_PINGS}; sleep 0.05; done"
 )
 
@@ -59,6 +67,7 @@ class FaultGuest:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self._loop: asyncio.Task[object] | None = None
+        self._damaged = 0
 
     async def start(self) -> None:
         """Loads driver and sink, gives the interface its address, and begins to ping."""
@@ -69,16 +78,21 @@ class FaultGuest:
         await self.answered(_BACK_S)
         self._loop = asyncio.create_task(rig.guest.run(_LOOP, timeout_s=None, check=False))
 
+    async def stop_pings(self) -> None:
+        """Ends the loop in the guest."""
+        if self._loop is None:
+            return
+        await self.rig.guest.run(f"touch {_END}")
+        await asyncio.gather(self._loop, return_exceptions=True)
+        self._loop = None
+
     async def stop(self) -> None:
         """Ends the pings and takes the driver away; everything must be given back.
 
         Raises:
             RigError: it was not.
         """
-        if self._loop is not None:
-            await self.rig.guest.run("kill $(pgrep -f /proc/uptime | head -1)", check=False)
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+        await self.stop_pings()
         await self._timed(f"ip link set {self.rig.interface} down")
         await self._timed("rmmod dmabed_nic")
         exposed = await self.rig.exposed(wait_s=3)
@@ -91,7 +105,8 @@ class FaultGuest:
         Raises:
             UnknownFaultError: there is none of that name.
         """
-        kind, plan = fault_class(name), plan or default_plan(name, seed)
+        kind = fault_class(name)
+        plan = plan or default_plan(name, seed, _BEFORE.get(name, ""))
         before, splats = await self._counted(), len(self.rig.guest.kernel_warnings())
         report_before = self._report()
         blamed_before = self.rig.devices.call("blames", "nic")
@@ -152,6 +167,7 @@ class FaultGuest:
         finally:
             rig.devices.call("disarm", "nic")
             rig.devices.call("unplug", "nic")
+        self._damaged += await self._bad_payloads()
         await self._traffic_again()
         return max(calls)
 
@@ -170,6 +186,12 @@ class FaultGuest:
         reception = steady.reception
         if reception.packets != _AGAIN or reception.errors:
             raise RigError(f"of {_AGAIN} frames after the fault came {reception}")
+
+    async def _bad_payloads(self) -> int:
+        """Frames the sink found damaged since its last reset."""
+        said = (await self.rig.guest.run("cat /proc/dmabed_sink")).stdout.split()
+        counts = itertools.pairwise(said)
+        return sum(int(n) for name, n in counts if name in ("bad_payload", "bad_magic"))
 
     async def answered(self, timeout_s: float) -> None:
         """Returns when the peer answers a ping.
@@ -224,7 +246,7 @@ class FaultGuest:
             name, _, value = line.strip().partition(": ")
             key = name.partition("_")[2] if name[:1] == "q" and "_" in name else name
             sums[key] = sums.get(key, 0) + (int(value) if value.isdigit() else 0)
-        noticed = sum(sums.get(name, 0) for name in _COUNTERS)
+        noticed = self._damaged + sum(sums.get(name, 0) for name in _COUNTERS)
         return Counted(noticed, sums["resets"], sums["rescues"], sums["dma_faults"])
 
 
