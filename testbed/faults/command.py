@@ -123,8 +123,11 @@ async def fault_guest(
     vm = VmPlan(memory_mib=256)
     async with open_rig(artifacts, iommu, folder, vm, NIC, faulty=True) as rig:
         guest = FaultGuest(rig)
-        await guest.start()
-        yield guest
+        try:
+            await guest.start()
+            yield guest
+        finally:
+            await guest.abandon()
 
 
 async def _series(
