@@ -78,14 +78,8 @@ class Steady:
 class Rig:
     """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
 
-    def __init__(
-        self,
-        guest: Guest,
-        devices: DeviceProcess,
-        modules: dict[str, Path],
-        specs: Sequence[NicSpec] = (),
-    ) -> None:
-        self.guest, self.devices, self.specs = guest, devices, tuple(specs)
+    def __init__(self, guest: Guest, devices: DeviceProcess, modules: dict[str, Path]) -> None:
+        self.guest, self.devices = guest, devices
         self.modules = modules
         self.interface = ""
 
@@ -271,7 +265,7 @@ async def open_rig(
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
-            yield Rig(guest, devices, modules, specs)
+            yield Rig(guest, devices, modules)
 
 
 def _mac(index: int) -> bytes:
