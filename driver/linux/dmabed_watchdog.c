@@ -147,7 +147,8 @@ static const char *dmabed_look(struct dmabed_qp *qp)
 		return "sends nothing";
 	if (dmabed_probe_irq(qp))
 		return "interrupts do not come";
-	if (watch->quiet == 1 || READ_ONCE(qp->idle_polls))
+	/* Once, for a doorbell that was lost; and whoever was not armed. */
+	if (watch->quiet == 1 || READ_ONCE(qp->idle_polls) >= DMABED_IDLE_POLLS)
 		dmabed_kick(qp);
 	return NULL;
 }

@@ -10,7 +10,7 @@ interrupt by an ARM that cannot match, so that doorbells, device and vector are 
 from __future__ import annotations
 
 from driver.model.host import Host
-from driver.model.queue import dmabed_arm, dmabed_napi_schedule
+from driver.model.queue import IDLE_POLLS_MAX, dmabed_arm, dmabed_napi_schedule
 from driver.model.rx import is_new
 from driver.model.structs import Priv, Qp, Rings, Watch
 from emulator.nic import registers as r
@@ -118,7 +118,7 @@ async def _transmits_nothing(qp: Qp) -> bool:
 async def _probe(qp: Qp) -> str:
     """Demands an interrupt of a quiet pair; says so if the last one demanded did not come."""
     watch = qp.watch
-    if qp.idle_polls:
+    if qp.idle_polls >= IDLE_POLLS_MAX:
         qp.idle_polls = 0
         await dmabed_arm(qp)
     if watch.quiet < PROBE_AFTER or watch.quiet % PROBE_AFTER:

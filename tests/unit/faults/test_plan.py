@@ -113,3 +113,15 @@ def test_a_place_outside_the_scope_does_not_suffer():
     assert trigger.fits(queue=1, vector=3)
     assert not trigger.fits(queue=0)
     assert not trigger.fits(vector=2)
+
+
+def test_every_fault_stands_in_the_documentation():
+    from pathlib import Path
+
+    from testbed.faults.process import PLAYS
+
+    text = (Path(__file__).parents[3] / "docs" / "faults.md").read_text()
+    for name, kind in FAULTS.items():
+        assert f"| {kind.number} | {name} | {kind.shows} |" in text
+    for name, play in PLAYS.items():
+        assert f"| {play.number} | {name} | {play.shows} |" in text
