@@ -52,7 +52,7 @@ FAULTS: Mapping[str, type[Fault]] = MappingProxyType(
 ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         "X-12": "the NIC drops fetched descriptors when a ring stops; the RTL has the cache",
-        "X-47": "errors are injected at the root port by QEMU: rung vm, faults aer-non-fatal, aer-fatal",
+        "X-47": "QEMU injects them at the root port: rung vm, faults aer-non-fatal, aer-fatal",
         "X-49": "vfio-user carries no requester ID; rung rtl",
         "X-50": "vfio-user has no ATS; rung rtl",
         "X-54": "the NIC has no clock",

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from driver.model.inprocess import Machine
-from driver.model.memory import HostPages
+from driver.model.memory import GuestMemory, HostPages
 from emulator.faults.fault import Outcome
 from pool.buffers import PfnArray
 
@@ -14,8 +14,8 @@ EVERY = 3
 class ShortPages(HostPages):
     """Fails each third request while ``short``; ``failures`` counts them."""
 
-    def __init__(self, pages: int, contiguous: int) -> None:
-        super().__init__(pages, contiguous)
+    def __init__(self, memory: GuestMemory, contiguous: int) -> None:
+        super().__init__(memory, contiguous)
         self.short, self.failures, self._requests = False, 0, 0
 
     def alloc_pages(self, count: int, order: int = 0) -> PfnArray:
@@ -40,8 +40,8 @@ class NoMemory:
     shows = "what cannot be had now is had later; a ring that cannot be built leaves the old one"
     expect = frozenset({Outcome.SURVIVED, Outcome.DETECTED})
 
-    def __init__(self, machine: Machine, pages: int = 1 << 15, contiguous: int = 1 << 10) -> None:
-        self._pages = ShortPages(pages, contiguous)
+    def __init__(self, machine: Machine, contiguous: int = 1 << 10) -> None:
+        self._pages = ShortPages(machine.memory, contiguous)
         machine.pages = self._pages
 
     @property
