@@ -121,7 +121,7 @@ class CompletionWatch(DmaLayer):
         self.completions.publish(batch)
 
     def _publication(self, iova: int, data: bytes | NDArray[np.uint8]) -> Publication | None:
-        if len(data) % ENTRY:
+        if (data.nbytes if isinstance(data, np.ndarray) else len(data)) % ENTRY:
             return None
         for (queue, kind), ring in self._watch.rings.items():
             tx = kind is RingKind.TX_CQ
