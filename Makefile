@@ -46,6 +46,10 @@ lint:
 test-vm: setup ## only the tests that boot a guest
 	@$(PY) -m pytest tests/vm
 
+.PHONY: faults
+faults: setup ## every fault on every rung it applies to: the matrix, some ten minutes
+	@$(RUN) faults
+
 .PHONY: bench
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 	@$(RUN) bench

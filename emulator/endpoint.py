@@ -263,6 +263,7 @@ class Endpoint:
         self.reset(now_ns)
         self.ledger.closed(now_ns)
         self.space.unmap_all(now_ns)
+        self.dma.forget()
         for memory in list(self.space.memories.values()):
             self.space.forget(memory)
         self.memory.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from emulator.nic.bus import NicBus
 from emulator.nic.config import NicConfig
 from emulator.nic.identity import CLASS_CODE, DEVICE_ID, REVISION_ID, VENDOR_ID
 from emulator.nic.nic import Nic
@@ -26,7 +27,7 @@ class NicDevice(PciDevice):
     bars: ClassVar = {0: Bar(size=BAR_SIZE)}
     reads_matter = False
 
-    nic: Nic
+    nic: NicBus
 
     def __init__(self, config: NicConfig, wire: Wire) -> None:
         self.config, self.wire = config, wire

@@ -7,15 +7,21 @@ import os
 import time
 
 from emulator.endpoint import ClientMemory, Endpoint
+from emulator.vfio_user.device import Device
 from emulator.vfio_user.server import Server
 
 
 class DeviceSeat:
-    """``endpoint`` behind a vfio-user server at ``path``; see :class:`~emulator.loop.Seat`."""
+    """``endpoint`` behind a vfio-user server at ``path``; see :class:`~emulator.loop.Seat`.
 
-    def __init__(self, endpoint: Endpoint, path: str | os.PathLike[str]) -> None:
+    served: stands between the server and the endpoint.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, path: str | os.PathLike[str], served: Device | None = None
+    ) -> None:
         self.endpoint = endpoint
-        self.server = Server(path, endpoint)
+        self.server = Server(path, served or endpoint)
         endpoint.reach_by_messages(ClientMemory(self.server.dma_read, self.server.dma_write))
         self._due_ns: int | None = 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``dmabed run | bench | count | vm | serve``."""
+"""The command line: ``dmabed run | bench | count | vm | serve | fault | faults``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from emulator.errors import DmabedError
 from testbed.count.command import add_count
+from testbed.faults.command import add_fault_actions
 from testbed.report.progress import RunProgress
 from testbed.report.table import print_report, report_console
 from testbed.report.writer import point_latest, run_folder, write_report
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     shell.add_argument("--iommu", choices=IOMMUS, default="intel-strict")
     shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
     shell.set_defaults(action=lambda chosen: asyncio.run(guest_shell(chosen.iommu, chosen.rx_mode)))
+    add_fault_actions(actions)
     server = actions.add_parser("serve", help="serve a device of your own to QEMU")
     server.add_argument("device", help="file.py:Class, a subclass of emulator.pci.device.PciDevice")
     server.add_argument("--socket", type=Path, required=True, help="UNIX socket to listen at")

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from emulator.endpoint import Endpoint
+from emulator.faults.device import FaultyNicDevice
+from emulator.faults.injector import FaultReport, Injector
+from emulator.faults.plan import FaultPlan
+from emulator.faults.session import FaultySession
 from emulator.iommu.latency import MESSAGE_TIMEOUT_MS, LatencyModel
 from emulator.ledger import DeviceLedger, Ledger, Policy
 from emulator.loop import DeviceLoop
@@ -29,11 +33,15 @@ from testbed.errors import LaboratoryError
 
 @dataclass(frozen=True, slots=True)
 class NicSpec:
-    """One NIC to serve: its name in the ledger, its socket, and what it is built with."""
+    """One NIC to serve: its name in the ledger, its socket, and what it is built with.
+
+    faulty: it can be ordered to misbehave; costs a little at each access.
+    """
 
     name: str
     socket: Path
     config: NicConfig
+    faulty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ class _Bench:
     device: NicDevice
     seat: DeviceSeat
     cable: Cable
+    injector: Injector | None = None
     generator: Generator | None = None
     replay: Replay | None = None
     capture: PcapWriter | None = None
@@ -120,10 +129,25 @@ class Laboratory:
 
     def _bench(self, spec: NicSpec) -> _Bench:
         cable = Cable()
-        device = NicDevice(spec.config, cable)
+        injector = self._injector(spec.name) if spec.faulty else None
+        device = (
+            FaultyNicDevice(spec.config, cable, injector)
+            if injector
+            else NicDevice(spec.config, cable)
+        )
         endpoint = Endpoint(device, spec.name, self.ledger, LatencyModel())
         device.link(True, time.monotonic_ns())
-        return _Bench(device, DeviceSeat(endpoint, spec.socket), cable)
+        served = FaultySession(endpoint, injector) if injector else None
+        return _Bench(device, DeviceSeat(endpoint, spec.socket, served), cable, injector)
+
+    def _injector(self, name: str) -> Injector:
+        ledger = self.ledger
+        return Injector(
+            ledger.device(name),
+            ledger.log,
+            lambda: list(ledger.devices.values()),
+            lambda duration_ns: time.sleep(duration_ns / 1e9),
+        )
 
     def close(self) -> None:
         """Ends all sessions and closes all files."""
@@ -263,6 +287,35 @@ class Laboratory:
         """Writes the ledger's timeline to ``path`` (.npz, or .csv)."""
         data = self.ledger.to_csv() if path.suffix == ".csv" else self.ledger.to_npz()
         path.write_bytes(data)
+
+    # ------------------------------------------------------------------ faults
+    def arm(self, name: str, plan: FaultPlan) -> None:
+        """Lets the NIC misbehave by ``plan``.
+
+        Raises:
+            LaboratoryError: it was not built to. UnknownFaultError: see the registry.
+        """
+        self._injector_of(name).arm(plan, time.monotonic_ns())
+        self._named(name).seat.wake()
+
+    def disarm(self, name: str) -> None:
+        """The NIC behaves again."""
+        self._injector_of(name).disarm(time.monotonic_ns())
+        self._named(name).seat.wake()
+
+    def fault_report(self, name: str) -> FaultReport:
+        """What it did by order so far."""
+        return self._injector_of(name).report()
+
+    def blames(self, name: str) -> dict[str, int]:
+        """Violations by rule that nobody ordered."""
+        return self._injector_of(name).blames()
+
+    def _injector_of(self, name: str) -> Injector:
+        injector = self._named(name).injector
+        if injector is None:
+            raise LaboratoryError(f"{name}: was not built to misbehave; set NicSpec.faulty")
+        return injector
 
     def device_errors(self, name: str) -> int:
         """Exceptions out of the device model: a bug of ours each."""

@@ -239,17 +239,20 @@ async def open_rig(
     loaded: Sequence[str] = (),
     driver: Path = DRIVER_SOURCE,
     qemu_args: Sequence[str] = (),
+    faulty: bool = False,
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
     driver: the modules' source. qemu_args: appended to QEMU's command line.
+    faulty: our NICs can be ordered to misbehave.
     """
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(driver)}
+    configs = [NicConfig(mac=_mac(index), queues=nic.queues) for index in range(len(nics))]
     specs = [
-        NicSpec(name, folder / f"{name}.sock", NicConfig(mac=_mac(index), queues=nic.queues))
-        for index, name in enumerate(nics)
+        NicSpec(name, folder / f"{name}.sock", config, faulty)
+        for name, config in zip(nics, configs, strict=True)
     ]
     config = GuestConfig(
         iommu=iommu,

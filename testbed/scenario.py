@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from testbed.errors import Problem, ScenarioError, ScenarioMissingError
-from testbed.fields import (
+from emulator.fields import (
     Choice,
     Fault,
     Integer,
@@ -27,7 +26,8 @@ from testbed.fields import (
     show,
     table_faults,
 )
-from testbed.toml_lines import KeyPath, error_line, key_lines
+from emulator.toml_lines import KeyPath, error_line, key_lines
+from testbed.errors import Problem, ScenarioError, ScenarioMissingError
 
 T = TypeVar("T")
 

@@ -26,6 +26,8 @@
 #define DMABED_DEFAULT_USECS	64
 #define DMABED_DEFAULT_FRAMES	64
 #define DMABED_MAX_MTU		9216
+/* Polls in a row that found nothing; see dmabed_poll(). */
+#define DMABED_IDLE_POLLS	64
 
 /* Values of the NOTE register. */
 #define DMABED_NOTE_BOUND	1
@@ -62,6 +64,9 @@ struct dmabed_set {
  *	while the interface is down
  * @rx_discard: drop all frames
  * @reset_work: stops, resets and restarts the device
+ * @watchdog_work: looks after the queue pairs while there is a set
+ * @tries: resets still to be tried of a device that did not come back; the
+ *	interface is up without a set then, and detached
  * @last_reset: jiffies
  * @resets: counts them
  * @dma_faults: refused DMA, as reported by the device
@@ -84,6 +89,8 @@ struct dmabed_priv {
 	const struct dmabed_rx_ops *rx_ops;
 	bool rx_discard;
 	struct delayed_work reset_work;
+	struct delayed_work watchdog_work;
+	u32 tries;
 	unsigned long last_reset;
 	u64 resets;
 	u64 dma_faults;
@@ -199,6 +206,10 @@ void dmabed_qp_broken(struct dmabed_qp *qp, const char *what);
 void dmabed_shutdown(struct pci_dev *pdev);
 extern const struct pci_error_handlers dmabed_error_handlers;
 extern const struct dev_pm_ops dmabed_pm_ops;
+
+/* dmabed_watchdog.c: lost interrupts, stuck queues */
+void dmabed_watchdog_init(struct dmabed_priv *priv);
+void dmabed_watchdog_start(struct dmabed_priv *priv, struct dmabed_set *set);
 
 /* dmabed_debugfs.c */
 #ifdef CONFIG_DEBUG_FS

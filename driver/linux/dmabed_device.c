@@ -17,6 +17,34 @@
 #define DMABED_EVENTS \
 	(DMABED_EVENT_LINK | DMABED_EVENT_DMA_FAULT | DMABED_EVENT_RING_FAULT)
 
+static int dmabed_wait_stopped(void __iomem *ctrl)
+{
+	u32 val;
+	int err;
+
+	err = readl_poll_timeout(ctrl, val,
+				 dmabed_absent(val) ||
+				 !(val & DMABED_QP_RX_CTRL_RUNNING),
+				 DMABED_POLL_US, DMABED_STOP_US);
+	return !err && dmabed_absent(val) ? -ENODEV : err;
+}
+
+/* A reset that did not happen, or not in full, leaves a ring running. */
+static int dmabed_see_rings_stopped(struct dmabed_priv *priv)
+{
+	int err = 0;
+	u32 i;
+
+	for (i = 0; i < priv->max_queues && !err; i++) {
+		void __iomem *regs = priv->regs + DMABED_QP_BASE(i);
+
+		err = dmabed_wait_stopped(regs + DMABED_QP_RX_CTRL);
+		if (!err)
+			err = dmabed_wait_stopped(regs + DMABED_QP_TX_CTRL);
+	}
+	return err;
+}
+
 /*
  * Resets the device. Bus mastering is turned on again only by success: after a
  * device failed to stop, this is what keeps it away from freed memory.
@@ -32,6 +60,8 @@ int dmabed_device_reset(struct dmabed_priv *priv)
 				 DMABED_RESET_US);
 	if (!err && dmabed_absent(val))
 		err = -ENODEV;
+	if (!err)
+		err = dmabed_see_rings_stopped(priv);
 	WRITE_ONCE(priv->gone, !!err);
 	if (err)
 		pci_clear_master(priv->pdev);
@@ -147,18 +177,6 @@ void dmabed_device_enable_qp(struct dmabed_qp *qp)
 	writel(DMABED_QP_TX_CTRL_ENABLE, qp->regs + DMABED_QP_TX_CTRL);
 	writel(DMABED_QP_RX_CTRL_ENABLE, qp->regs + DMABED_QP_RX_CTRL);
 	dmabed_rx_ring_doorbell(&qp->rx);
-}
-
-static int dmabed_wait_stopped(void __iomem *ctrl)
-{
-	u32 val;
-	int err;
-
-	err = readl_poll_timeout(ctrl, val,
-				 dmabed_absent(val) ||
-				 !(val & DMABED_QP_RX_CTRL_RUNNING),
-				 DMABED_POLL_US, DMABED_STOP_US);
-	return !err && dmabed_absent(val) ? -ENODEV : err;
 }
 
 static int dmabed_stop_rings(struct dmabed_set *set)

@@ -97,6 +97,7 @@ static struct dmabed_priv *dmabed_alloc(struct pci_dev *pdev)
 	priv->pdev = pdev;
 	priv->rx_ops = dmabed_find_rx_mode(rx_mode);
 	dmabed_recover_init(priv);
+	dmabed_watchdog_init(priv);
 	pci_set_drvdata(pdev, priv);
 	return priv;
 }
@@ -141,6 +142,7 @@ static int dmabed_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 
 teardown_irq:
 	dmabed_irq_teardown(priv);
+	cancel_delayed_work_sync(&priv->watchdog_work);
 	cancel_delayed_work_sync(&priv->reset_work);
 clear_master:
 	pci_clear_master(pdev);
@@ -159,6 +161,7 @@ static void dmabed_remove(struct pci_dev *pdev)
 	dmabed_debugfs_remove(priv);
 	unregister_netdev(priv->netdev);
 	dmabed_irq_teardown(priv);
+	cancel_delayed_work_sync(&priv->watchdog_work);
 	cancel_delayed_work_sync(&priv->reset_work);
 	dmabed_write(priv, DMABED_NOTE, DMABED_NOTE_GAVE_BACK);
 	pci_clear_master(pdev);

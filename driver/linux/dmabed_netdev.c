@@ -33,10 +33,14 @@ static int dmabed_stop(struct net_device *netdev)
 	struct dmabed_priv *priv = netdev_priv(netdev);
 	struct dmabed_set *set = priv->set;
 
-	/* There is none if the device was given up. */
+	/* There is none if the device was given up, or is being waited for. */
 	if (set) {
 		dmabed_down(priv);
 		dmabed_set_free(set);
+	}
+	if (priv->tries) {
+		priv->tries = 0;
+		netif_device_attach(netdev);
 	}
 	dmabed_write(priv, DMABED_NOTE, DMABED_NOTE_GAVE_BACK);
 	return 0;

@@ -48,6 +48,7 @@ struct dmabed_rx;
  * @tx_maps: DMA maps for transmission
  * @tx_unmaps: their unmaps
  * @tx_stops: times the queue was stopped for want of descriptors
+ * @rescues: completions that no interrupt told of, found by the watchdog
  * @xmit_syncp: as @syncp, for what ndo_start_xmit writes
  */
 struct dmabed_qstats {
@@ -55,7 +56,7 @@ struct dmabed_qstats {
 	u64 rx_packets, rx_bytes, rx_dropped, rx_bad;
 	u64 rx_alloc, rx_alloc_fail, rx_maps, rx_unmaps;
 	u64 rx_pool_maps, rx_pool_unmaps;
-	u64 rx_discarded, rx_doorbells, polls, arms;
+	u64 rx_discarded, rx_doorbells, polls, arms, rescues;
 
 	struct u64_stats_sync tx_syncp ____cacheline_aligned_in_smp;
 	u64 tx_packets, tx_bytes, tx_errors, tx_bad, tx_unmaps;
@@ -227,6 +228,28 @@ struct dmabed_tx {
 };
 
 /**
+ * struct dmabed_watch - what the watchdog remembers of a queue pair
+ * @rx: receive completions consumed at the last look
+ * @tx: transmit descriptors reaped at the last look
+ * @irqs: interrupts at the last probe
+ * @quiet: ticks without progress
+ * @odd: ticks with a contradiction
+ * @still: ticks with frames to send and none sent
+ * @probes: probes in a row that no interrupt answered
+ * @pending: completions lay there at the last look
+ */
+struct dmabed_watch {
+	u32 rx;
+	u32 tx;
+	u32 irqs;
+	u32 quiet;
+	u32 odd;
+	u32 still;
+	u32 probes;
+	bool pending;
+};
+
+/**
  * struct dmabed_qp - a queue pair
  * @napi: polls both sides
  * @rx: receive side
@@ -238,6 +261,10 @@ struct dmabed_tx {
  * @index: its number
  * @broken: a completion made no sense; left alone until the reset
  * @started: NAPI is enabled and the interrupt requested
+ * @kicked: the next poll rings the receive doorbell again
+ * @irqs: interrupts handled
+ * @idle_polls: polls in a row that found nothing
+ * @watch: of the watchdog
  * @irq: of its MSI-X vector
  * @irq_name: shown in /proc/interrupts
  */
@@ -252,6 +279,10 @@ struct dmabed_qp {
 	u32 index;
 	bool broken;
 	bool started;
+	bool kicked;
+	u32 irqs;
+	u32 idle_polls;
+	struct dmabed_watch watch;
 	int irq;
 	char irq_name[IFNAMSIZ + 16];
 };
@@ -264,6 +295,20 @@ static inline bool dmabed_is_new(const struct dmabed_ring *ring, u32 index)
 	static_assert(DMABED_COMPLETION_STATUS_PHASE & BIT(0));
 
 	return (status ^ (index >> ring->log2)) & DMABED_COMPLETION_STATUS_PHASE;
+}
+
+/*
+ * All of it, each time: the device can write to the ring, so nothing that lies
+ * there is what it was.
+ */
+static inline void dmabed_rx_describe(struct dmabed_rx *rx, u32 slot,
+				      dma_addr_t dma)
+{
+	struct dmabed_rx_desc *desc = &rx->ring.rx[slot];
+
+	desc->addr = cpu_to_le64(dma);
+	desc->len = cpu_to_le16(rx->buf_len);
+	desc->id = cpu_to_le16(slot);
 }
 
 #endif /* DMABED_QUEUE_H */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * dmabed NIC driver: getting back from trouble. Inconsistent rings and a silent
- * transmitter lead to a reset of the device, at most one a second; PCI errors
- * and sleep take the interface out of service and put it back.
+ * device lead to its reset, at most one a second, which is tried again for a
+ * while if it fails; PCI errors and sleep take the interface out of service and
+ * put it back.
  */
 #include <linux/pci.h>
 #include <linux/rtnetlink.h>
@@ -10,6 +11,68 @@
 #include "dmabed.h"
 
 #define DMABED_RESET_PERIOD	HZ
+/* A device that does not come back is tried again so often. */
+#define DMABED_RESET_TRIES	10
+
+/* The caller keeps the interface, detached, while the device is waited for. */
+static void dmabed_give_up(struct dmabed_priv *priv)
+{
+	netdev_err(priv->netdev, "the device does not come back, closing\n");
+	priv->tries = 0;
+	dev_close(priv->netdev);
+	netif_device_attach(priv->netdev);
+}
+
+/* A device that is gone for good is the hotplug driver's business. */
+static void dmabed_try_later(struct dmabed_priv *priv)
+{
+	if (priv->tries && !pci_channel_offline(priv->pdev))
+		schedule_delayed_work(&priv->reset_work, DMABED_RESET_PERIOD);
+	else
+		dmabed_give_up(priv);
+}
+
+static int dmabed_come_back(struct dmabed_priv *priv)
+{
+	struct dmabed_set *set;
+	int err = dmabed_device_reset(priv);
+
+	if (err)
+		return err;
+	set = dmabed_set_alloc(priv, &priv->cfg);
+	if (IS_ERR(set))
+		return PTR_ERR(set);
+	err = dmabed_up(priv, set);
+	if (err)
+		dmabed_set_free(set);
+	return err;
+}
+
+static void dmabed_try_again(struct dmabed_priv *priv)
+{
+	priv->tries--;
+	priv->last_reset = jiffies;
+	if (dmabed_come_back(priv)) {
+		dmabed_try_later(priv);
+		return;
+	}
+	netdev_info(priv->netdev, "the device is back\n");
+	priv->tries = 0;
+	priv->resets++;
+	netif_device_attach(priv->netdev);
+}
+
+static void dmabed_reset(struct dmabed_priv *priv)
+{
+	netdev_info(priv->netdev, "resetting\n");
+	priv->last_reset = jiffies;
+	priv->resets++;
+	if (!dmabed_restart(priv))
+		return;
+	netif_device_detach(priv->netdev);
+	priv->tries = DMABED_RESET_TRIES;
+	dmabed_try_later(priv);
+}
 
 static void dmabed_reset_work(struct work_struct *work)
 {
@@ -17,12 +80,10 @@ static void dmabed_reset_work(struct work_struct *work)
 						struct dmabed_priv, reset_work);
 
 	rtnl_lock();
-	if (priv->set && netif_device_present(priv->netdev)) {
-		netdev_info(priv->netdev, "resetting\n");
-		priv->last_reset = jiffies;
-		priv->resets++;
-		dmabed_restart(priv);
-	}
+	if (priv->tries)
+		dmabed_try_again(priv);
+	else if (priv->set && netif_device_present(priv->netdev))
+		dmabed_reset(priv);
 	rtnl_unlock();
 }
 
@@ -59,6 +120,7 @@ static void dmabed_sleep(struct dmabed_priv *priv)
 
 	rtnl_lock();
 	netif_device_detach(priv->netdev);
+	priv->tries = 0;
 	set = priv->set;
 	if (set) {
 		dmabed_down(priv);

@@ -52,16 +52,6 @@ static int dmabed_rx_fill(struct dmabed_rx *rx)
 	return rx->posted - rx->next < rx->batch ? -ENOMEM : 0;
 }
 
-static void dmabed_rx_prepare_descriptors(struct dmabed_rx *rx)
-{
-	u32 i;
-
-	for (i = 0; i <= rx->ring.mask; i++) {
-		rx->ring.rx[i].len = cpu_to_le16(rx->buf_len);
-		rx->ring.rx[i].id = cpu_to_le16(i);
-	}
-}
-
 int dmabed_rx_setup(struct dmabed_rx *rx)
 {
 	int err;
@@ -69,7 +59,6 @@ int dmabed_rx_setup(struct dmabed_rx *rx)
 	rx->batch = min((rx->ring.mask + 1) / 4, DMABED_DOORBELL_MAX);
 	rx->truesize = rx->ops->truesize;
 	rx->buf_len = DMABED_RX_BUF_LEN(rx->truesize);
-	dmabed_rx_prepare_descriptors(rx);
 	err = rx->ops->setup(rx);
 	if (err)
 		return err;

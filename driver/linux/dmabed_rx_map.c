@@ -27,7 +27,7 @@ static bool dmabed_map_post(struct dmabed_rx *rx, u32 slot, gfp_t gfp)
 		return false;
 	}
 	buf->page = page;
-	rx->ring.rx[slot].addr = cpu_to_le64(buf->dma);
+	dmabed_rx_describe(rx, slot, buf->dma);
 	return true;
 }
 

@@ -37,7 +37,7 @@ void dmabed_page_unmap(struct dmabed_rx *rx, dma_addr_t dma, u32 order)
 
 /*
  * Puts the buffer at @offset of @page into @slot; @dma is where the page is
- * mapped. The descriptor's length and id never change.
+ * mapped.
  */
 void dmabed_rx_post(struct dmabed_rx *rx, u32 slot, struct page *page,
 		    u32 offset, dma_addr_t dma)
@@ -47,7 +47,7 @@ void dmabed_rx_post(struct dmabed_rx *rx, u32 slot, struct page *page,
 	buf->page = page;
 	buf->offset = offset;
 	buf->dma = dma + offset + DMABED_RX_HEADROOM;
-	rx->ring.rx[slot].addr = cpu_to_le64(buf->dma);
+	dmabed_rx_describe(rx, slot, buf->dma);
 }
 
 /* Nothing to do where DMA is coherent and no bounce buffer is in the way. */

@@ -35,7 +35,6 @@ static int dmabed_pool_setup(struct dmabed_rx *rx)
 	return 0;
 }
 
-/* The descriptor's length and id never change; only the address is written. */
 static void dmabed_pool_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
 {
 	u32 posted = rx->posted;
@@ -50,9 +49,9 @@ static void dmabed_pool_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
 			break;
 		}
 		rx->buf[slot].page = page;
-		rx->ring.rx[slot].addr =
-			cpu_to_le64(page_pool_get_dma_addr(page) +
-				    DMABED_RX_HEADROOM);
+		dmabed_rx_describe(rx, slot,
+				   page_pool_get_dma_addr(page) +
+				   DMABED_RX_HEADROOM);
 	}
 	rx->stats->rx_alloc += posted - rx->posted;
 	rx->posted = posted;

@@ -22,6 +22,20 @@ static void dmabed_arm(struct dmabed_qp *qp)
 }
 
 /*
+ * A device that has lost a completion answers every ARM with an interrupt, for
+ * ever. Who interrupts so often for nothing is armed again by the watchdog only.
+ */
+static void dmabed_poll_done(struct dmabed_qp *qp, int work)
+{
+	if (work)
+		WRITE_ONCE(qp->idle_polls, 0);
+	else
+		WRITE_ONCE(qp->idle_polls, qp->idle_polls + 1);
+	if (likely(qp->idle_polls < DMABED_IDLE_POLLS))
+		dmabed_arm(qp);
+}
+
+/*
  * The vector disarmed itself when it was raised and is armed again here, so no
  * interrupt register is touched while the poll goes on.
  */
@@ -30,6 +44,11 @@ static int dmabed_poll_qp(struct napi_struct *napi, int budget)
 	struct dmabed_qp *qp = container_of(napi, struct dmabed_qp, napi);
 	bool again = !dmabed_tx_poll(&qp->tx, budget);
 	int work;
+
+	if (unlikely(READ_ONCE(qp->kicked)) && budget) {
+		WRITE_ONCE(qp->kicked, false);
+		dmabed_rx_ring_doorbell(&qp->rx);
+	}
 
 	/* No budget: netpoll, which wants transmit completions only. */
 	if (!budget)
@@ -43,7 +62,7 @@ static int dmabed_poll_qp(struct napi_struct *napi, int budget)
 	if (work == budget || again)
 		return budget;
 	if (likely(napi_complete_done(napi, work)))
-		dmabed_arm(qp);
+		dmabed_poll_done(qp, work);
 	return work;
 }
 
@@ -61,6 +80,7 @@ static irqreturn_t dmabed_qp_irq(int irq, void *data)
 {
 	struct dmabed_qp *qp = data;
 
+	WRITE_ONCE(qp->irqs, qp->irqs + 1);
 	napi_schedule_irqoff(&qp->napi);
 	return IRQ_HANDLED;
 }
@@ -126,6 +146,7 @@ int dmabed_up(struct dmabed_priv *priv, struct dmabed_set *set)
 	}
 	dmabed_write(priv, DMABED_CTRL, DMABED_CTRL_ENABLE);
 	netif_tx_wake_all_queues(priv->netdev);
+	dmabed_watchdog_start(priv, set);
 	dmabed_device_link(priv);
 	enable_irq(pci_irq_vector(priv->pdev, DMABED_VECTOR_EVENT));
 	return 0;
@@ -153,7 +174,10 @@ void dmabed_down(struct dmabed_priv *priv)
 	priv->set = NULL;
 }
 
-/* Stops, resets and restarts an interface that is up; closes it on failure. */
+/*
+ * Stops, resets and restarts an interface that is up. On failure it is left
+ * without a set, for the caller to detach or close.
+ */
 int dmabed_restart(struct dmabed_priv *priv)
 {
 	struct dmabed_set *set = priv->set;
@@ -161,14 +185,14 @@ int dmabed_restart(struct dmabed_priv *priv)
 
 	dmabed_down(priv);
 	err = dmabed_device_reset(priv);
-	dmabed_set_rewind(set);
-	if (!err)
+	if (!err) {
+		dmabed_set_rewind(set);
 		err = dmabed_up(priv, set);
-	if (!err)
-		return 0;
-	netdev_err(priv->netdev, "restart failed (%d), closing\n", err);
-	dmabed_set_free(set);
-	dev_close(priv->netdev);
+	}
+	if (err) {
+		netdev_err(priv->netdev, "restart failed (%d)\n", err);
+		dmabed_set_free(set);
+	}
 	return err;
 }
 

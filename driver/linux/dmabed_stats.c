@@ -37,6 +37,7 @@ static const struct dmabed_stat dmabed_qp_stats[] = {
 	DMABED_STAT(tx_stops),
 	DMABED_STAT(polls),
 	DMABED_STAT(arms),
+	DMABED_STAT(rescues),
 };
 
 /* Derived from the pool of the pair; see dmabed_pool_values(). */

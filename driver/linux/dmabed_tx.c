@@ -103,6 +103,7 @@ static void dmabed_tx_reap(struct dmabed_tx *tx, int budget)
 	}
 	if (!tally.packets)
 		return;
+	WRITE_ONCE(tx->qp->idle_polls, 0);
 	dmabed_tx_count(tx->stats, &tally);
 	netif_txq_completed_wake(tx->txq, tally.packets, tally.bytes,
 				 dmabed_tx_free(tx), DMABED_TX_WAKE);

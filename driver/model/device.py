@@ -66,11 +66,24 @@ async def dmabed_device_reset(priv: Priv) -> None:
     ready = r.DMABED_STATUS_READY
     try:
         await _poll_register(host, r.DMABED_STATUS, ready, ready, RESET_NS, "reset")
+        await _see_rings_stopped(priv)
     except (DeviceGoneError, DeviceStuckError):
         await host.set_bus_master(False)
         raise
     await host.set_bus_master(True)
     priv.gone = False
+
+
+async def _see_rings_stopped(priv: Priv) -> None:
+    """A reset that did not happen shows: a ring still runs.
+
+    Raises:
+        DeviceGoneError, DeviceStuckError.
+    """
+    for queue in range(priv.max_queues):
+        for control in (r.DMABED_QP_RX_CTRL, r.DMABED_QP_TX_CTRL):
+            running, at = r.DMABED_QP_RX_CTRL_RUNNING, r.qp_base(queue) + control
+            await _poll_register(priv.host, at, running, 0, STOP_NS, f"reset of queue {queue}")
 
 
 async def dmabed_device_identify(priv: Priv) -> None:

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
 
 from driver.model.errors import DmaApiError
+from emulator.faults.ports import MapPort, PlainMaps
 from emulator.iommu.errors import TooManyMappingsError
 from emulator.iommu.mapping import Memory
 from emulator.iommu.space import AddressSpace
 from emulator.ledger import DeviceLedger
+from emulator.vfio_user.errors import VfioUserError
 from pool.buffers import NO_IOVA, PAGE_SHIFT, PAGE_SIZE, IovaArray, PfnArray
 from pool.interface import Direction
 
@@ -48,7 +51,8 @@ class IovaAllocator:
 class SpaceDmaApi:
     """The :class:`pool.interface.DmaApi` of the device that ``space`` belongs to.
 
-    domain: the device's. clock: ns now. synced_for_device, synced_for_cpu: buffers.
+    domain: the device's. clock: ns now. maps: what may spoil maps and unmaps; ``stall(ns)`` makes
+    the host wait. synced_for_device, synced_for_cpu: buffers.
     """
 
     def __init__(
@@ -59,10 +63,13 @@ class SpaceDmaApi:
         domain: int,
         clock: Callable[[], int],
         iovas: IovaAllocator | None = None,
+        maps: Callable[[], MapPort] = PlainMaps,
+        stall: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._space, self._memory, self._ledger = space, memory, ledger
         self._domain, self._clock = domain, clock
-        self._iovas = iovas or IovaAllocator()
+        self._iovas, self._maps = iovas or IovaAllocator(), maps
+        self._stall = stall
         self.synced_for_device = self.synced_for_cpu = 0
 
     @property
@@ -131,8 +138,9 @@ class SpaceDmaApi:
         writable = direction is not Direction.TO_DEVICE
         size, place = pages << PAGE_SHIFT, pfn << PAGE_SHIFT
         try:
+            self._maps().mapping(iova, size, now_ns)
             mapping = self._space.map(iova, size, self._memory, place, readable, writable, now_ns)
-        except TooManyMappingsError:
+        except (TooManyMappingsError, VfioUserError):
             return False
         if self._ledger is not None:
             self._ledger.mapped(now_ns, mapping)
@@ -143,6 +151,9 @@ class SpaceDmaApi:
         if not pages:
             return False
         now_ns, size = self._clock(), pages << PAGE_SHIFT
+        # A guest is not told that an invalidation failed: it waits, and goes on.
+        with contextlib.suppress(VfioUserError):
+            self._stall(self._maps().unmapping(iova, size, now_ns))
         if self._ledger is not None:
             self._ledger.unmap_requested(now_ns, iova, size)
         removed = self._space.unmap(iova, size, now_ns)

@@ -18,13 +18,18 @@ from driver.model.host import Coherent, run_to_completion
 from driver.model.main import dmabed_run
 from driver.model.memory import GuestMemory, HostPages
 from driver.model.structs import Priv
+from driver.model.updown import dmabed_watchdog
+from driver.model.watchdog import TICK_NS
+from emulator.faults.injector import Injector
+from emulator.faults.ports import PlainMaps
 from emulator.iommu.dma import DmaGate, SpaceDma
 from emulator.iommu.space import AddressSpace
 from emulator.ledger import DeviceLedger, Ledger
+from emulator.nic.bus import NicBus
 from emulator.nic.config import NicConfig
 from emulator.nic.nic import Nic
 from emulator.nic.wire.base import Wire
-from emulator.ports import DmaPort
+from emulator.ports import DmaPort, IrqPort, Observer
 from pool.buffers import PAGE_SIZE
 from pool.interface import Direction
 
@@ -52,11 +57,20 @@ class Machine:
         self.hosts: list[InProcessHost] = []
 
     def add_device(
-        self, config: NicConfig, wire: Wire, *, name: str = "", wrap: WrapDma | None = None
+        self,
+        config: NicConfig,
+        wire: Wire,
+        *,
+        name: str = "",
+        wrap: WrapDma | None = None,
+        faulty: bool = False,
     ) -> InProcessHost:
-        """A NIC behind its own domain, link up; ``wrap`` puts a misbehaving port before it."""
+        """A NIC behind its own domain, link up; ``wrap`` puts a misbehaving port before it.
+
+        faulty: it gets an ``injector``.
+        """
         number = len(self.hosts)
-        host = InProcessHost(self, name or f"nic{number}", number, config, wire, wrap)
+        host = InProcessHost(self, name or f"nic{number}", number, config, wire, wrap, faulty)
         self.hosts.append(host)
         return host
 
@@ -68,12 +82,28 @@ class Machine:
         """Runs devices and drivers in turns until nothing is to be expected, or ``until_ns``."""
         busy = True
         while busy and (until_ns is None or self.now_ns < until_ns):
-            busy = False
+            busy, before_ns = False, self.now_ns
             for priv, host in zip(drivers, self._hosts_of(drivers), strict=True):
                 host.horizon_ns = self.now_ns + SLICE_NS
                 run_to_completion(dmabed_run(priv))
                 busy |= host.busy
                 host.horizon_ns = None
+            if self.now_ns == before_ns:
+                self._skip(self._hosts_of(drivers), until_ns)
+
+    def _skip(self, hosts: Sequence[InProcessHost], until_ns: int | None) -> None:
+        """Lets the time pass in which nothing happens."""
+        due = [host.due_ns for host in hosts if host.due_ns is not None]
+        wake_ns = min(due, default=self.now_ns)
+        self.now_ns = max(self.now_ns, wake_ns if until_ns is None else min(wake_ns, until_ns))
+
+    def run_timers(self, drivers: Sequence[Priv], until_ns: int) -> None:
+        """Runs, and lets the drivers' timers fire, until ``until_ns``."""
+        while self.now_ns < until_ns:
+            self.run(drivers, min(until_ns, self.now_ns + TICK_NS))
+            self.now_ns = min(until_ns, self.now_ns + TICK_NS)
+            for priv in drivers:
+                run_to_completion(dmabed_watchdog(priv))
 
     def _hosts_of(self, drivers: Sequence[Priv]) -> list[InProcessHost]:
         return [host for priv in drivers for host in self.hosts if priv.host is host]
@@ -84,6 +114,7 @@ class InProcessHost:
 
     horizon_ns: :meth:`wait_interrupt` gives up then, though more may come; None: never.
     absent: the device was pulled out: reads are all ones, writes are lost, no DMA.
+    injector: makes the device misbehave; None if it was not built with one.
     """
 
     def __init__(
@@ -94,23 +125,47 @@ class InProcessHost:
         config: NicConfig,
         wire: Wire,
         wrap: WrapDma | None,
+        faulty: bool = False,
     ) -> None:
         self._machine = machine
         self.ledger: DeviceLedger = machine.ledger.device(name)
         self.space = AddressSpace(name)
         self.iovas = IovaAllocator()
+        self.injector = self._make_injector() if faulty else None
         self.dma = SpaceDmaApi(
-            self.space, machine.memory, self.ledger, number, lambda: machine.now_ns, self.iovas
+            self.space,
+            machine.memory,
+            self.ledger,
+            number,
+            lambda: machine.now_ns,
+            self.iovas,
+            lambda: self.injector.maps if self.injector else PlainMaps(),
+            machine.advance,
         )
         self.gate = DmaGate()
         self._port = SpaceDma(self.space, self.ledger, self.gate)
         port = wrap(self._port) if wrap else self._port
-        self.nic = Nic(config, port, self, wire, self.ledger)
+        self.nic = self._make_nic(config, port, wire)
         self.nic.link(True, machine.now_ns)
         self.horizon_ns: int | None = None
         self.absent = False
         self._pending: set[int] = set()
         self._due_ns: int | None = None
+
+    def _make_injector(self) -> Injector:
+        ledger = self._machine.ledger
+        others = ledger.devices
+        return Injector(
+            self.ledger, ledger.log, lambda: list(others.values()), self._machine.advance
+        )
+
+    def _make_nic(self, config: NicConfig, port: DmaPort, wire: Wire) -> NicBus:
+        def build(dma: DmaPort, irq: IrqPort, observer: Observer) -> Nic:
+            return Nic(config, dma, irq, wire, observer)
+
+        if self.injector is None:
+            return build(port, self, self.ledger)
+        return self.injector.attach(build, port, self, self.ledger)
 
     # ------------------------------------------------------------ the device's side
     def raise_vector(self, vector: int) -> None:
@@ -125,6 +180,11 @@ class InProcessHost:
     def touch(self) -> None:
         """The wire has something new: the device is stepped at the next opportunity."""
         self._due_ns = self.now_ns
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the device wants to be stepped."""
+        return self._due_ns
 
     @property
     def busy(self) -> bool:

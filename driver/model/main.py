@@ -88,17 +88,22 @@ async def dmabed_open(priv: Priv) -> None:
     """ndo_open: allocates a set and puts it into service.
 
     Raises:
-        NoMemoryError: it does not fit. DeviceGoneError: the device was given up before.
+        NoMemoryError: it does not fit. DeviceGoneError: the device was given up before, and a
+        reset does not bring it back.
     """
     if priv.set:
         return
     if priv.gone:
-        raise DeviceGoneError("the device was given up; remove it and probe again")
+        try:
+            await dmabed_device_reset(priv)
+        except DeviceStuckError as error:
+            raise DeviceGoneError(f"the device was given up and is not back: {error}") from error
     await dmabed_up(priv, await dmabed_set_alloc(priv, priv.cfg))
 
 
 async def dmabed_stop(priv: Priv) -> None:
     """ndo_stop: out of service, everything unmapped and given back."""
+    priv.tries = 0
     if priv.set:
         await dmabed_set_free(priv, await dmabed_down(priv))
     priv.dying[:] = [pool for pool in priv.dying if pool.close()]
@@ -132,6 +137,7 @@ async def dmabed_intr(priv: Priv, vector: int) -> None:
     if vector == 0:
         await dmabed_event_irq(priv)
     elif vector <= len(priv.set):
+        priv.set[vector - 1].interrupts += 1
         await dmabed_napi_schedule(priv.set[vector - 1])
 
 

@@ -32,6 +32,12 @@ from emulator.nic.descriptors import COMPLETION, RX_DESC, TX_DESC, Layout
 from pool.interface import PoolConfig
 from pool.registry import create
 
+IDLE_POLLS_MAX = 64
+"""Polls in a row that found nothing: whoever interrupts so often for nothing is not armed again.
+
+The watchdog does it, a tick later.
+"""
+
 
 async def _alloc_rings(host: Host, layout: Layout, size: int) -> Rings:
     """Both rings of a side, zeroed.
@@ -132,11 +138,12 @@ async def dmabed_poll(qp: Qp, budget: int = NAPI_POLL_WEIGHT) -> int:
     The vector disarmed itself when it was raised and is armed again here, when all is done.
     """
     qp.stats.polls += 1
-    await dmabed_tx_poll(qp)
+    sent = await dmabed_tx_poll(qp)
     work = await dmabed_rx_poll(qp, budget)
     if qp.broken:
         return min(work, budget - 1)
-    if work < budget:
+    qp.idle_polls = 0 if sent or work else qp.idle_polls + 1
+    if work < budget and qp.idle_polls < IDLE_POLLS_MAX:
         await dmabed_arm(qp)
     return work
 

@@ -89,6 +89,7 @@ class Qstats:
     tx_unmaps: int = 0
     tx_dropped: int = 0
     tx_stops: int = 0
+    rescues: int = 0
 
     def add(self, other: Qstats) -> None:
         """Adds ``other``'s counts to these."""
@@ -177,8 +178,29 @@ class Tx:
 
 
 @dataclass(slots=True)
+class Watch:
+    """What the timer remembers of a pair. seen: completions consumed, descriptors reaped.
+
+    quiet: ticks without progress; odd: ticks with a contradiction; still: ticks with frames to send
+    and none sent. interrupts: at the last probe; probes: those in a row that were not answered.
+    pending: completions lay there at the last look.
+    """
+
+    seen: tuple[int, int] = (0, 0)
+    quiet: int = 0
+    odd: int = 0
+    still: int = 0
+    interrupts: int = 0
+    probes: int = 0
+    pending: bool = False
+
+
+@dataclass(slots=True)
 class Qp:
-    """A queue pair. broken: a completion made no sense; left alone until the reset."""
+    """A queue pair. broken: a completion made no sense; left alone until the reset.
+
+    interrupts: handled since the pair was made. idle_polls: in a row that found nothing.
+    """
 
     index: int
     base: int
@@ -189,13 +211,17 @@ class Qp:
     napi_enabled: bool = False
     in_poll: bool = False
     broken: bool = False
+    interrupts: int = 0
+    idle_polls: int = 0
+    watch: Watch = field(default_factory=Watch)
 
 
 @dataclass(slots=True)
 class Priv:
     """A device. set: its queue pairs, empty while the interface is down.
 
-    dying: closed pools whose pages are still out. faults: texts of refused DMA, the latest last.
+    dying: closed pools whose pages are still out. suspicions: why the timer asked for resets.
+    tries: resets still to be tried of a device that did not come back; the set is empty then.
     """
 
     host: Host
@@ -220,5 +246,8 @@ class Priv:
     dma_faults: int = 0
     reset_pending: bool = False
     last_reset_ns: int = 0
+    last_tick_ns: int = 0
+    tries: int = 0
+    suspicions: list[str] = field(default_factory=list)
     gone: bool = False
     removed: bool = False

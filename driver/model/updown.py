@@ -10,7 +10,12 @@ from driver.model.device import (
     dmabed_device_link,
     dmabed_device_reset,
 )
-from driver.model.errors import BadConfigError, DeviceGoneError, DeviceStuckError
+from driver.model.errors import (
+    BadConfigError,
+    DeviceGoneError,
+    DeviceStuckError,
+    NoMemoryError,
+)
 from driver.model.queue import (
     dmabed_napi_schedule,
     dmabed_set_alloc,
@@ -19,10 +24,13 @@ from driver.model.queue import (
 )
 from driver.model.rx import dmabed_rx_refill, dmabed_rx_ring_doorbell
 from driver.model.structs import Config, Priv, Qp
+from driver.model.watchdog import dmabed_watchdog_start, dmabed_watchdog_tick
 from emulator.nic import registers as r
 
 RESET_INTERVAL_NS = 1_000_000_000
 """A device that breaks its rings again and again is reset at most so often."""
+RESET_TRIES = 10
+"""A device that does not come back is tried again so often, once in :data:`RESET_INTERVAL_NS`."""
 NAPI_WAIT_NS = 10_000
 
 
@@ -33,6 +41,7 @@ async def dmabed_up(priv: Priv, pairs: list[Qp]) -> None:
     for qp in pairs:
         await dmabed_device_enable_qp(qp)
         qp.napi_enabled = True
+    dmabed_watchdog_start(priv, pairs)
     await priv.host.mmio_write32(r.DMABED_CTRL, r.DMABED_CTRL_ENABLE)
     await dmabed_device_link(priv)
     for qp in pairs:
@@ -105,10 +114,15 @@ def dmabed_schedule_reset(priv: Priv) -> None:
 async def dmabed_reset_work(priv: Priv) -> bool:
     """The reset worker: resets if asked to and if the last one was long enough ago. True: it did.
 
-    A device that does not come back is left alone, with bus mastering off.
+    A device that does not come back has bus mastering off, and is tried again up to
+    :data:`RESET_TRIES` times; then it is left alone.
     """
     early = priv.resets and priv.host.now_ns - priv.last_reset_ns < RESET_INTERVAL_NS
-    if not priv.reset_pending or not priv.set or early:
+    if early:
+        return False
+    if priv.tries:
+        return await _dmabed_try_again(priv)
+    if not priv.reset_pending or not priv.set:
         return False
     priv.reset_pending = False
     priv.resets += 1
@@ -117,11 +131,32 @@ async def dmabed_reset_work(priv: Priv) -> bool:
         await dmabed_restart(priv)
     except (DeviceGoneError, DeviceStuckError):
         priv.gone = True
+        priv.tries = RESET_TRIES
+    return True
+
+
+async def _dmabed_try_again(priv: Priv) -> bool:
+    """One more try to get a device back whose set was given up."""
+    priv.tries -= 1
+    priv.last_reset_ns = priv.host.now_ns
+    try:
+        await dmabed_device_reset(priv)
+    except (DeviceGoneError, DeviceStuckError):
+        return False
+    try:
+        fresh = await dmabed_set_alloc(priv, priv.cfg)
+    except NoMemoryError:
+        return False
+    priv.tries = 0
+    priv.resets += 1
+    await dmabed_up(priv, fresh)
     return True
 
 
 async def dmabed_watchdog(priv: Priv) -> None:
-    """What the kernel does by timers: refills starved rings, retries closed pools, resets."""
+    """What the kernel does by timers: looks after queues, refills starved rings, resets."""
+    if await dmabed_watchdog_tick(priv):
+        dmabed_schedule_reset(priv)
     await dmabed_reset_work(priv)
     priv.dying[:] = [pool for pool in priv.dying if pool.close()]
     for qp in priv.set:

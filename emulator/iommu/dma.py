@@ -136,6 +136,10 @@ class SpaceDma:
         self._last_key: tuple[int, int, bool, bool, int] | None = None
         self._last_run = _Run([])
 
+    def forget(self) -> None:
+        """The client is gone: the last run would keep its memory mapped here."""
+        self._last_key, self._last_run = None, _Run([])
+
     # ------------------------------------------------------------------ one access
     def read(self, iova: int, length: int) -> bytes:
         """See :meth:`emulator.ports.DmaPort.read`."""

@@ -161,6 +161,7 @@ class DeviceLedger:
         self.state.gate_open, self.state.gate_why = False, "the client is gone"
         self._note(now_ns, self._number, EventKind.CLOSED)
         self.unmapped(now_ns, self.live.mappings())
+        self.stale.forget()
 
     def marked(self, now_ns: int, name: str) -> None:
         """The guest said so; names in :class:`Mark` mean something, others are recorded."""

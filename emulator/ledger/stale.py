@@ -61,6 +61,12 @@ class StaleTracker:
         self.windows = Windows()
         self._since.clear()
 
+    def forget(self) -> None:
+        """The client is gone: what is kept of its mappings would keep its memory mapped here."""
+        self._fresh.clear()
+        self._recent.clear()
+        self._recent_count = 0
+
     def released(self, now_ns: int, baseline: set[int]) -> int:
         """Every live mapping outside the baseline is stale from now on; returns how many."""
         stale = [m for m in self._live.mappings() if m.generation not in baseline]

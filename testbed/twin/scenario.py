@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from driver.host.costs import host_cost_names
+from emulator.fields import Choice, Fault, Integer, Number, Text, did_you_mean, table_faults
 from emulator.iommu.model.costs import cost_names
 from pool.registry import STRATEGIES
-from testbed.fields import Choice, Fault, Integer, Number, Text, did_you_mean, table_faults
 from testbed.scenario import find_scenario, parse_document, read_document
 
 FOLDER = Path(__file__).parent / "scenarios"
@@ -33,11 +33,11 @@ class Flag:
 
     @property
     def allowed(self) -> str:
-        """See :class:`testbed.fields.Rule`."""
+        """See :class:`emulator.fields.Rule`."""
         return "true, false"
 
     def faults(self, value: object, path: tuple[str | int, ...]) -> Iterator[Fault]:
-        """See :class:`testbed.fields.Rule`."""
+        """See :class:`emulator.fields.Rule`."""
         if not isinstance(value, bool):
             name = ".".join(str(key) for key in path)
             yield Fault(path, f"{name} = {value} is neither; allowed: {self.allowed}")
@@ -49,11 +49,11 @@ class FileName:
 
     @property
     def allowed(self) -> str:
-        """See :class:`testbed.fields.Rule`."""
+        """See :class:`emulator.fields.Rule`."""
         return "the path of a file"
 
     def faults(self, value: object, path: tuple[str | int, ...]) -> Iterator[Fault]:
-        """See :class:`testbed.fields.Rule`."""
+        """See :class:`emulator.fields.Rule`."""
         if not isinstance(value, str) or not value.isprintable():
             name = ".".join(str(key) for key in path)
             yield Fault(path, f"{name} = {value!r} is none; allowed: {self.allowed}")
@@ -174,7 +174,7 @@ def scenario_of(tree: dict[str, Any]) -> TwinScenario:
     Raises:
         ValueError: faults; the text names the first.
     """
-    from testbed.fields import build_table
+    from emulator.fields import build_table
 
     faults = [*table_faults(TwinScenario, tree), *_cross_faults(tree)]
     if faults:

@@ -20,7 +20,13 @@ class PostedUnmapRule(Rule):
     speaks = "when the unmap is asked for, before it is done"
 
     def unmap_requested(self, now_ns: int, iova: int, size: int) -> None:
-        """One look-up per running ring for a page, the smaller side for a large range."""
+        """One look-up per running ring for a page, the smaller side for a large range.
+
+        Silent while the device may not do DMA: a driver whose device does not stop takes its bus
+        mastering away, and then the memory.
+        """
+        if not self.state.gate_open:
+            return None
         if size == PAGE_SIZE:
             page = iova >> PAGE_SHIFT
             for posted in self.state.posted.values():

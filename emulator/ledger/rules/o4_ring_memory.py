@@ -18,7 +18,9 @@ class RingMemoryRule(Rule):
     speaks = "when the unmap is asked for; when a running ring is started again"
 
     def unmap_requested(self, now_ns: int, iova: int, size: int) -> None:
-        """One look-up for a page, the smaller side for a large range."""
+        """One look-up for a page, the smaller side for a large range; see O-3 for the gate."""
+        if not self.state.gate_open:
+            return
         pages = self.state.ring_pages
         if size == PAGE_SIZE and iova >> PAGE_SHIFT not in pages:
             return

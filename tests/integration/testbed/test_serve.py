@@ -93,7 +93,7 @@ def test_guest_that_breaks_a_rule_ends_with_status_3_and_the_rule(
     served = Served(f"{tmp_path / 'd.py'}:Owner", "--socket", str(socket_path))
     with VfioUserClient.connect(socket_path) as client:
         client.version()
-        client.region_write(PciRegion.CONFIG, 4, b"\2\0")
+        client.region_write(PciRegion.CONFIG, 4, b"\6\0")
         client.dma_map(0x10000, 4096)
         client.region_write(PciRegion.BAR0, 0, (0x10000).to_bytes(4, "little"))
         client.dma_unmap(0x10000, 4096)

@@ -22,6 +22,8 @@ from emulator.nic.registers import (
     DMABED_COMPLETION_STATUS_ERROR,
     DMABED_COMPLETION_STATUS_PHASE,
     DMABED_COMPLETION_STATUS_SOP,
+    DMABED_CTRL,
+    DMABED_CTRL_RESET,
     DMABED_QP_RX_CTRL,
     DMABED_STATUS,
     qp_base,
@@ -233,8 +235,13 @@ def test_an_interrupt_for_nobody_is_ignored():
 class Stuck:
     """Registers of a device that does not do what it is told."""
 
-    def __init__(self, nic, stuck):
-        self._nic, self._stuck = nic, stuck
+    def __init__(self, nic, stuck, cured_by_reset=False):
+        self._nic, self._stuck, self._cured = nic, stuck, cured_by_reset
+
+    def mmio_write(self, offset, value, size, now_ns):
+        if self._cured and offset == DMABED_CTRL and value & DMABED_CTRL_RESET:
+            self._stuck = {}
+        self._nic.mmio_write(offset, value, size, now_ns)
 
     def mmio_read(self, offset, size):
         return self._stuck.get(offset, self._nic.mmio_read(offset, size))
@@ -246,12 +253,20 @@ class Stuck:
 def test_a_ring_that_does_not_stop_is_stopped_by_a_reset():
     bed = Bed(generator(1_000), cfg=ONE)
     bed.run()
-    bed.host.nic = Stuck(bed.host.nic, {qp_base(0) + DMABED_QP_RX_CTRL: 3})
+    bed.host.nic = Stuck(bed.host.nic, {qp_base(0) + DMABED_QP_RX_CTRL: 3}, cured_by_reset=True)
     go(dmabed_stop(bed.priv))
     assert (bed.priv.gone, bed.host.gate.open) == (False, True)
     bed.assert_nothing_left()
     go(dmabed_open(bed.priv))
     bed.remove()
+
+
+def test_a_reset_that_leaves_a_ring_running_is_not_believed():
+    bed = Bed(generator(1_000), cfg=ONE)
+    bed.run()
+    bed.host.nic = Stuck(bed.host.nic, {qp_base(0) + DMABED_QP_RX_CTRL: 3})
+    go(dmabed_stop(bed.priv))
+    assert (bed.priv.gone, bed.host.gate.open) == (True, False)
 
 
 def test_a_device_that_neither_stops_nor_resets_loses_bus_mastering_before_its_memory():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Rules for the values of a scenario: what is allowed, in words, and what is wrong with a value.
+"""Rules for the values of a TOML file: what is allowed, in words, and what is wrong with a value.
 
 A rule is attached to a field of a dataclass with ``Annotated``; :func:`table_faults` then checks a
 whole TOML table against the dataclass, and :func:`build_table` makes the dataclass.
@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from testbed.toml_lines import KeyPath
+from emulator.toml_lines import KeyPath
 
 T = TypeVar("T")
 
@@ -176,9 +176,14 @@ class ListOf:
                 yield _fault(self.item, element, here, f"repeats {again}")
 
 
-def table_faults(cls: type, table: object, path: KeyPath = ()) -> Iterator[Fault]:
-    """Everything wrong with ``table`` as a value of the dataclass ``cls``: keys, types, ranges."""
-    name = f"[{dotted(path)}]" if path else "the scenario"
+def table_faults(
+    cls: type, table: object, path: KeyPath = (), name: str = "the scenario"
+) -> Iterator[Fault]:
+    """Everything wrong with ``table`` as a value of the dataclass ``cls``: keys, types, ranges.
+
+    name: of the table in sentences, if it is the whole file (an empty ``path``).
+    """
+    name = f"[{dotted(path)}]" if path else name
     if not isinstance(table, dict):
         yield Fault(path, f"{dotted(path)} = {show(table)} is not a table; write {name}")
         return

@@ -4,13 +4,14 @@
 ``tomllib`` yields values without positions. This module cuts a document that ``tomllib`` accepts
 into statements (the shortest runs of lines that parse on their own) and asks ``tomllib`` what each
 of them declares, so quoted keys, dotted keys, inline tables and lists over several lines need no
-grammar of ours.
+grammar of ours. Tables within an element of an array of tables are not told apart.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,8 +26,15 @@ def key_lines(text: str) -> dict[KeyPath, int]:
     lines = text.splitlines()
     found: dict[KeyPath, int] = {}
     table: KeyPath = ()
+    elements: Counter[KeyPath] = Counter()
     for start, end, declared in _statements(lines):
-        if lines[start].lstrip().startswith("["):
+        if lines[start].lstrip().startswith("[["):
+            above = _deepest_table(declared)
+            table = (*above, elements[above])
+            elements[above] += 1
+            found.setdefault(above, start + 1)
+            found[table] = start + 1
+        elif lines[start].lstrip().startswith("["):
             table = _deepest_table(declared)
             _record(found, (), declared, start + 1)
         else:

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""X-47 and X-58 on the rung vm: PCIe errors, and the device's process stopped and killed.
+
+Each takes a guest of its own: what is done here may cost the device for good. A device that died
+cannot be replaced in the same guest: QEMU's client does not connect again, and QEMU 11.1 aborts at
+any device_del of a vfio-user-pci device (memory_region_del_subregion, subregion->container == mr).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from emulator.faults.fault import Outcome
+from testbed.errors import LaboratoryError, RigError
+from testbed.faults.results import FaultResult
+from testbed.faults.vm import RUNG, FaultGuest
+from vm.errors import GuestError, VmError
+
+STOPPED_S = 10.0
+_LINK_S = 8.0
+_BACK_S = 60.0
+
+
+class Play(NamedTuple):
+    """One of them: its number, what it shows, what is right, and what it does."""
+
+    number: str
+    shows: str
+    expect: frozenset[Outcome]
+    act: Callable[[FaultGuest], Awaitable[Came]]
+
+
+Came = tuple[Outcome, str]
+"""What came of it, and what was seen."""
+
+
+async def _inject(guest: FaultGuest, error: str) -> None:
+    said = await guest.rig.guest.qmp(
+        "human-monitor-command", {"command-line": f"pcie_aer_inject_error port0 {error}"}
+    )
+    if not str(said).startswith("OK"):
+        raise RigError(f"QEMU did not inject the error: {str(said).strip()}")
+    await asyncio.sleep(2)
+
+
+async def aer_non_fatal(guest: FaultGuest) -> Came:
+    """A completion timeout at the root port, by QEMU: the driver's handlers run, all three."""
+    await _inject(guest, "COMP_TIME")
+    await guest.answered(_BACK_S)
+    return Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery")
+
+
+async def aer_fatal(guest: FaultGuest) -> Came:
+    """A malformed TLP at the root port: fatal, the link is reset.
+
+    QEMU 11.1's root port does not report its link as active again, and the kernel gives the
+    recovery up; then the driver has to let itself be removed.
+    """
+    await _inject(guest, "MALF_TLP")
+    try:
+        await guest.answered(_LINK_S)
+    except RigError:
+        seconds = await guest.remove_driver()
+        said = await _kernel_said(guest, "AER: device recovery|Link Active")
+        return Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; {said}"
+    return Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery")
+
+
+async def device_stopped(guest: FaultGuest) -> Came:
+    """The process is stopped for ten seconds: twice as long as QEMU waits for an answer."""
+    pid = guest.rig.devices.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(STOPPED_S)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await guest.answered(_BACK_S)
+    return Outcome.RECOVERED, await _kernel_said(guest, "dmabed")
+
+
+async def device_killed(guest: FaultGuest) -> Came:
+    """The process dies: guest and driver live on, and the driver can be taken away."""
+    await guest.stop_pings()
+    os.kill(guest.rig.devices.pid, signal.SIGKILL)
+    await asyncio.sleep(1)
+    return Outcome.SURVIVED, f"driver gone in {await guest.remove_driver():.1f} s"
+
+
+async def _kernel_said(guest: FaultGuest, pattern: str) -> str:
+    said = await guest.rig.guest.run(f"dmesg | grep -E '{pattern}' | tail -3", check=False)
+    return " | ".join(line.partition("] ")[2] for line in said.stdout.splitlines())
+
+
+BACK = frozenset({Outcome.RECOVERED})
+PLAYS: Mapping[str, Play] = MappingProxyType(
+    {
+        "aer-non-fatal": Play(
+            "X-47", "an uncorrectable error is reported and survived", BACK, aer_non_fatal
+        ),
+        "aer-fatal": Play(
+            "X-47", "after a fatal error the NIC works again, or lets itself be removed",
+            BACK | {Outcome.SURVIVED}, aer_fatal,
+        ),
+        "device-stopped": Play(
+            "X-58", "a device that does not answer for 10 s stops nobody for good", BACK,
+            device_stopped,
+        ),
+        "device-killed": Play(
+            "X-58", "a device that dies takes neither guest nor driver with it",
+            frozenset({Outcome.SURVIVED}), device_killed,
+        ),
+    }
+)  # fmt: skip
+
+
+async def play_process(guest: FaultGuest, name: str) -> FaultResult:
+    """Plays ``name``, one of :data:`PLAYS`, in a fresh guest."""
+    play = PLAYS[name]
+    began = time.monotonic()
+    try:
+        outcome, detail = await play.act(guest)
+    except (VmError, RigError, LaboratoryError) as error:
+        detail = f"{type(error).__name__}: {error}".splitlines()[0]
+        outcome = Outcome.BROKEN if isinstance(error, GuestError) else Outcome.STUCK
+    warnings = guest.rig.guest.kernel_warnings()
+    if warnings:
+        outcome, detail = Outcome.BROKEN, f"{warnings}; {detail}"
+    seconds = time.monotonic() - began
+    return FaultResult(play.number, name, RUNG, outcome, play.expect, seconds * 1e3, 1, detail)

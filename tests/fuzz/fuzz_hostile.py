@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""The hostile guest under atheris (coverage-guided), by hand and for as long as you like.
+
+    .venv/bin/pip install atheris
+    .venv/bin/python -m tests.fuzz.fuzz_hostile -max_len=4096 -max_total_time=600 out/corpus
+
+Options are libFuzzer's; the folder keeps the programs that reached something new. A program that
+fails is written to ./crash-...: give it as the only argument to play it again. It needs no guest,
+no root and no network. atheris is not a dependency of the project: it is built for few versions of
+Python, and `tests/fuzz/test_hostile_guest.py` plays the same programs by hypothesis.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Hands the programs of atheris to :func:`tests.fuzz.hostile.play`."""
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("atheris is not installed: .venv/bin/pip install atheris")
+    with atheris.instrument_imports(include=["emulator"]):
+        from tests.fuzz.hostile import play
+    atheris.Setup(sys.argv, play)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
