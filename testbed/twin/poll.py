@@ -105,9 +105,7 @@ def device_writes(host: Host, queue: Queue, count: int) -> None:
         size = queue.pending[queue.n[q.PENDING_HEAD] % ring]
         mem, iova = queue.ring_mem[place], queue.ring_iova[place]
         if not identity:
-            queue.n[q.READS] += unit.translate(
-                host.io, iova >> PAGE_SHIFT, queue.n[q.IOMMU_SHIFT]
-            )
+            queue.n[q.READS] += unit.translate(host.io, iova >> PAGE_SHIFT, queue.n[q.IOMMU_SHIFT])
         judge.written(host.book, host.clock[0], queue.n[q.DEVICE], mem, iova, min(size, length))
         judge.unposted(host.book, mem, length)
         queue.mem[i], queue.iova[i], queue.lengths[i] = mem, iova, min(size, length)
@@ -153,13 +151,14 @@ def give_back_due(pool: State, host: Host, queue: Queue, now: float, context: in
     Transmit completions come in batches; the rest of a batch waits for it to be full.
     """
     worker = queue.n[q.CPU] + (1 if context == REMOTE else 0)
-    batch = q.POLL_MAX
-    while True:
-        if now < q.FOR_EVER and q.held(queue) < queue.n[q.BATCH]:
-            return
-        count = q.due(queue, now, batch)
+    left = q.held(queue)
+    if now < q.FOR_EVER:
+        left -= left % queue.n[q.BATCH]
+    while left > 0:
+        count = q.due(queue, now, min(left, q.POLL_MAX))
         if count == 0:
             return
+        left -= count
         host.n[h.CPU] = worker
         give_back(pool, host, queue, count, context)
         settle_pool(pool, host, queue)
