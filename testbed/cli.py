@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``dmabed run | bench | vm | serve``."""
+"""The command line: ``dmabed run | bench | vm | serve``, and those of :mod:`testbed.cli_twin`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emulator.errors import DmabedError
+from testbed.cli_twin import add_twin_actions
 from testbed.report.progress import RunProgress
 from testbed.report.table import print_report, report_console
 from testbed.report.writer import point_latest, run_folder, write_report
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("device", help="file.py:Class, a subclass of emulator.pci.device.PciDevice")
     server.add_argument("--socket", type=Path, required=True, help="UNIX socket to listen at")
     server.set_defaults(action=lambda chosen: serve(chosen.device, chosen.socket))
+    add_twin_actions(actions)
     return parser
 
 
