@@ -50,6 +50,10 @@ test-vm: setup ## only the tests that boot a guest
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 	@$(RUN) bench
 
+.PHONY: compare
+compare: setup-python ## every strategy under every IOMMU in virtual time: out/<time>-compare/index.html
+	@$(RUN) compare
+
 .PHONY: vm
 vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
 	@$(RUN) vm

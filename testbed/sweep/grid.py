@@ -36,7 +36,9 @@ def parse_axis(text: str) -> Axis:
         raise VaryError(f"--vary {text}: write KEY=VALUE,VALUE as in driver.queues=1,2,4")
     if parts == [_EVERY] and key in ("strategy", "preset"):
         return Axis(key, _every(key))
-    return Axis(key, tuple(dict.fromkeys(_value(part) for part in parts)))
+    # By their text: 1 and true are equal, and yet two values.
+    values_by_text = {repr(value): value for value in map(_value, parts)}
+    return Axis(key, tuple(values_by_text.values()))
 
 
 def _every(key: str) -> tuple[str, ...]:

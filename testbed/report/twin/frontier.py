@@ -7,6 +7,7 @@ exposure has a place of its own at the foot of the logarithmic axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -137,6 +138,16 @@ def _axes_of(axes: Axes, spots: Sequence[Spot]) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(color=GRID)
     axes.axhline(0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.annotate(
+        "nothing exposed",
+        (1.0, 0.0),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, -9),
+        textcoords="offset points",
+        ha="right",
+        size=8,
+        color=MUTED,
+    )
 
 
 def _budget_line(axes: Axes, points: Sequence[Point]) -> None:
@@ -183,11 +194,19 @@ def _scatter(axes: Axes, spots: Sequence[Spot]) -> None:
         )
 
 
+def _near(spot: Spot, other: Spot) -> bool:
+    """Whether one name is enough for both."""
+    same = spot.strategy == other.strategy and max(spot.cycles, other.cycles) > 0
+    apart = abs(math.log(max(spot.cycles, 1e-9) / max(other.cycles, 1e-9)))
+    return same and apart < 0.4 and (spot.exposure + 1) * 3 > other.exposure + 1
+
+
 def _labels(spots: Sequence[Spot], front: Sequence[Spot]) -> list[Label]:
     """The front first and in bold, then each strategy where it has the most room: see below."""
     labels = [
         Label(s.strategy, (s.cycles, s.exposure), preset_look(s.preset)[0], bold=True)
-        for s in front
+        for number, s in enumerate(front)
+        if not any(_near(s, other) for other in front[:number])
     ]
     on_front = {(s.strategy, s.preset) for s in front}
     for preset in ("vtd-strict", "vtd-lazy", "passthrough"):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import FontProperties
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from testbed.report.style import MUTED
@@ -64,7 +65,7 @@ class Label:
 _SIZE = 7.8
 _RADII = (7, 12, 18, 26, 36, 48, 62, 78, 96, 116)
 _ANGLES = (0, 180, 40, -40, 140, -140, 90, -90, 20, -20, 160, -160, 65, -65, 115, -115)
-_FREE = 14
+_FREE = 9
 """Points from its point beyond which a label gets a line to it."""
 
 
@@ -89,7 +90,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], points: Sequence[tuple[flo
             inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0
             if inside and box.y1 <= room.y1 and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
-                _write(axes, label, dx, dy)
+                _write(axes, label, dx, dy, _distance(x, y, box) > _FREE * scale)
                 break
         else:
             lost += 1
@@ -124,19 +125,25 @@ def _candidates(
             yield dx / scale, dy / scale, box
 
 
-def _write(axes: Axes, label: Label, dx: float, dy: float) -> None:
-    far = math.hypot(dx, dy) > _FREE + 3 * len(label.text)
-    arrow = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
+def _distance(x: float, y: float, box: Bbox) -> float:
+    """From a point to the nearest edge of ``box``, which it is outside of."""
+    return math.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
+
+
+def _write(axes: Axes, label: Label, dx: float, dy: float, far: bool) -> None:
+    place = {"xytext": (dx, dy), "textcoords": "offset points", "annotation_clip": False}
+    if far:
+        arrow = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate("", label.at, **place, arrowprops=arrow, zorder=2.5)  # type: ignore[arg-type]
     axes.annotate(
         label.text,
         label.at,
-        xytext=(dx, dy),
-        textcoords="offset points",
+        **place,  # type: ignore[arg-type]
         ha="center",
         va="center",
         size=_SIZE,
         weight="bold" if label.bold else "normal",
         color=label.colour,
-        arrowprops=arrow if far else None,
-        annotation_clip=False,
+        path_effects=[withStroke(linewidth=2.2, foreground="#ffffff")],
+        zorder=5,
     )

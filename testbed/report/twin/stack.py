@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from testbed.report.style import GRID, INK, MUTED, titled_figure
 from testbed.report.twin.looks import CATEGORY_COLOUR
@@ -20,7 +21,7 @@ from testbed.twin.scenario import TwinScenario
 PANELS = ("passthrough", "vtd-strict", "vtd-lazy", "power-tce")
 """Presets that get a panel, where the points have them."""
 _BUDGETS = 4.0
-"""Width of a panel, in budgets: longer bars are cut and say their length."""
+"""Width of a panel, in budgets: longer bars are shortened to it as a whole and say their length."""
 
 
 def stack_figure(base: TwinScenario, points: Sequence[Point]) -> Figure:
@@ -29,7 +30,8 @@ def stack_figure(base: TwinScenario, points: Sequence[Point]) -> Figure:
     presets = [name for name in PANELS if any(r.preset == name for r in ran)]
     presets = presets or list(dict.fromkeys(result.preset for result in ran))[:4]
     strategies = _order(ran, presets)
-    note = f"Twin, {base.about}; host {base.host}. Bars beyond {_BUDGETS:g} budgets are cut."
+    note = f"Twin, {base.about}; host {base.host}. Bars "
+    note += f"beyond {_BUDGETS:g} budgets, with //, show shares only."
     height = 2.3 + 0.27 * len(strategies)
     figure = titled_figure(12.4, height, stack_title(points), note)
     panels = figure.subplots(1, len(presets), sharey=True, squeeze=False)[0]
@@ -81,11 +83,12 @@ def _panel(
     limit = _BUDGETS * budget
     y = np.arange(len(strategies))
     left = np.zeros(len(strategies))
+    totals = [results[s].cycles_per_packet if s in results else 0.0 for s in strategies]
+    scale = np.array([limit / total if total > limit else 1.0 for total in totals])
     for name, colour in CATEGORY_COLOUR.items():
         width = np.array([results[s].cycles[name] if s in results else 0.0 for s in strategies])
-        shown = np.clip(np.minimum(left + width, limit) - left, 0, None)
-        axes.barh(y, shown, 0.72, left, color=colour, label=name, linewidth=0)
-        left += width
+        axes.barh(y, width * scale, 0.72, left, color=colour, label=name, linewidth=0)
+        left += width * scale
     for row, strategy in enumerate(strategies):
         _length(axes, row, results.get(strategy), limit)
     axes.axvline(budget, color=INK, linewidth=0.9, linestyle=(0, (5, 3)))
@@ -115,7 +118,7 @@ def _length(axes: Axes, row: int, result: TwinResult | None, limit: float) -> No
         share = result.cycles_per_packet / result.budget_cycles
         text, x = magnitude(result.cycles_per_packet), min(result.cycles_per_packet, limit)
         colour = INK if share <= 1 else MUTED
-        text += f" ({percent(share)})" if share < _BUDGETS else ""
+        text = f"{text} ({percent(share)})" if share < _BUDGETS else f"// {text}"
     axes.annotate(
         text,
         (x, row),
@@ -124,4 +127,5 @@ def _length(axes: Axes, row: int, result: TwinResult | None, limit: float) -> No
         va="center",
         size=7.5,
         color=colour,
+        path_effects=[withStroke(linewidth=2, foreground="#ffffff")],
     )
