@@ -62,6 +62,10 @@ count: setup ## count instructions, atomics and maps per packet of each receive 
 thread: setup-python ## run every claim of the discussion of 2016 in the twin, write docs/thread.md
 	@$(PY) -m testbed.twin.thread.page
 
+.PHONY: compare
+compare: setup-python ## every strategy under every IOMMU in virtual time: out/<time>-compare/index.html
+	@$(RUN) compare
+
 .PHONY: vm
 vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
 	@$(RUN) vm

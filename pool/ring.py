@@ -20,12 +20,14 @@ POINTER_BYTES = 8
 CONSUME_BATCH = 2 * CACHE_LINE_BYTES // POINTER_BYTES
 """Entries consumed before they are cleared: __ptr_ring_set_size()."""
 
-PRODUCER, HEAD, TAIL, CLEAR_BATCH = 0, 1, 2, 3
+PRODUCER, HEAD, TAIL, CLEAR_BATCH, SIZE = range(5)
 """Places in ``RingState.at``. The first three run freely: entries produced, consumed, cleared."""
+ROOM_ENTRIES = 1024
+"""Rings of up to so many entries have arrays of one length, and so share their machine code."""
 
 
 class RingState(NamedTuple):
-    """at: int64[4]; queue: int64[size], an entry's place is its number modulo size."""
+    """at: int64[5]; queue: int64[size or more], an entry's place is its number modulo size."""
 
     at: Ints
     queue: Ints
@@ -34,7 +36,8 @@ class RingState(NamedTuple):
 def make(size: int) -> RingState:
     """An empty ring of ``size`` entries."""
     batch = CONSUME_BATCH if size // 2 >= CONSUME_BATCH else 1
-    return RingState(np.array([0, 0, 0, batch], np.int64), np.zeros(size, np.int64))
+    at = np.array([0, 0, 0, batch, size], np.int64)
+    return RingState(at, np.zeros(max(size, ROOM_ENTRIES), np.int64))
 
 
 @kernel
@@ -46,7 +49,7 @@ def length(ring: RingState) -> int:
 @kernel
 def room(ring: RingState) -> int:
     """Entries that producers find cleared."""
-    return len(ring.queue) - (ring.at[PRODUCER] - ring.at[TAIL])
+    return ring.at[SIZE] - (ring.at[PRODUCER] - ring.at[TAIL])
 
 
 @kernel
@@ -54,7 +57,7 @@ def produce(ring: RingState, pfn: int) -> bool:
     """Appends it; False: there is no room."""
     if room(ring) <= 0:
         return False
-    ring.queue[ring.at[PRODUCER] % len(ring.queue)] = pfn
+    ring.queue[ring.at[PRODUCER] % ring.at[SIZE]] = pfn
     ring.at[PRODUCER] += 1
     return True
 
@@ -62,9 +65,9 @@ def produce(ring: RingState, pfn: int) -> bool:
 @kernel
 def consume(ring: RingState) -> int:
     """The oldest entry; there must be one."""
-    pfn = ring.queue[ring.at[HEAD] % len(ring.queue)]
+    pfn = ring.queue[ring.at[HEAD] % ring.at[SIZE]]
     ring.at[HEAD] += 1
     head = ring.at[HEAD]
-    if head - ring.at[TAIL] >= ring.at[CLEAR_BATCH] or head % len(ring.queue) == 0:
+    if head - ring.at[TAIL] >= ring.at[CLEAR_BATCH] or head % ring.at[SIZE] == 0:
         ring.at[TAIL] = head
     return pfn

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``dmabed run | bench | count | vm | serve | fault | faults``."""
+"""The command line: ``dmabed run | bench | count | fault | vm | serve`` and those of the twin."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emulator.errors import DmabedError
+from testbed.cli_twin import add_twin_actions
 from testbed.count.command import add_count
 from testbed.faults.command import add_fault_actions
 from testbed.report.progress import RunProgress
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("device", help="file.py:Class, a subclass of emulator.pci.device.PciDevice")
     server.add_argument("--socket", type=Path, required=True, help="UNIX socket to listen at")
     server.set_defaults(action=lambda chosen: serve(chosen.device, chosen.socket))
+    add_twin_actions(actions)
     return parser
 
 

@@ -44,13 +44,13 @@ def run_folder(out: Path, when: datetime | None = None, kind: str = "run") -> Pa
     raise ReportError(out / stamp, f"{_MOST_COLLISIONS} folders of this name exist; remove some")
 
 
-def point_latest(folder: Path) -> Path:
-    """Makes ``latest`` next to ``folder`` a symbolic link to it; returns the link.
+def point_latest(folder: Path, name: str = "latest") -> Path:
+    """Makes ``name`` next to ``folder`` a symbolic link to it; returns the link.
 
     Raises:
         ReportError: something other than a link is in its place, or it cannot be made.
     """
-    link = folder.parent / "latest"
+    link = folder.parent / name
     if link.exists() and not link.is_symlink():
         raise ReportError(link, "is not a symbolic link; move it away")
     temporary = folder.parent / f".latest-{os.getpid()}"

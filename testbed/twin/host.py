@@ -44,6 +44,8 @@ CATEGORIES = (
 )
 """Their names, in order."""
 
+ROOM_CPUS = 128
+"""Hosts of up to so many CPUs have arrays of one length, and so share their machine code."""
 ORDERS = 5
 """Prices by order: 0 to 3, and above."""
 ATTEMPTS = 3
@@ -96,8 +98,8 @@ def make_host(costs: HostCosts, memory: Memory, io: Iommu, book: Book, cpus: int
     """A host of ``cpus`` CPUs at time 0. Even CPUs poll queues, the odd one beside each frees."""
     return Host(
         n=np.zeros(N_SIZE, np.int64),
-        clock=np.zeros(1 + cpus, np.float64),
-        busy=np.zeros(cpus, np.float64),
+        clock=np.zeros(1 + max(cpus, ROOM_CPUS), np.float64),
+        busy=np.zeros(max(cpus, ROOM_CPUS), np.float64),
         spent=np.zeros(SPENT, np.float64),
         price=_prices(costs),
         memory=memory,

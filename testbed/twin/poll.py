@@ -151,13 +151,14 @@ def give_back_due(pool: State, host: Host, queue: Queue, now: float, context: in
     Transmit completions come in batches; the rest of a batch waits for it to be full.
     """
     worker = queue.n[q.CPU] + (1 if context == REMOTE else 0)
-    batch = q.POLL_MAX
-    while True:
-        if now < q.FOR_EVER and q.held(queue) < queue.n[q.BATCH]:
-            return
-        count = q.due(queue, now, batch)
+    left = q.held(queue)
+    if now < q.FOR_EVER:
+        left -= left % queue.n[q.BATCH]
+    while left > 0:
+        count = q.due(queue, now, min(left, q.POLL_MAX))
         if count == 0:
             return
+        left -= count
         host.n[h.CPU] = worker
         give_back(pool, host, queue, count, context)
         settle_pool(pool, host, queue)

@@ -176,7 +176,7 @@ def scenario_of(tree: dict[str, Any]) -> TwinScenario:
     """
     from emulator.fields import build_table
 
-    faults = [*table_faults(TwinScenario, tree), *_cross_faults(tree)]
+    faults = list(table_faults(TwinScenario, tree)) or list(_cross_faults(tree))
     if faults:
         raise ValueError(faults[0].text)
     return build_table(TwinScenario, tree)
