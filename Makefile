@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PY := .venv/bin/python
 RUN := .venv/bin/dmabed
-export KERNEL KDIR QEMU SEED
+export KERNEL KDIR QEMU SEED WAVES
 
 SOURCES := emulator driver pool vm testbed examples tests
 
@@ -45,6 +45,10 @@ lint:
 .PHONY: test-vm
 test-vm: setup ## only the tests that boot a guest
 	@$(PY) -m pytest tests/vm
+
+.PHONY: cocotb
+cocotb: setup-python ## only the RTL: checks K1 to K15, planted bugs, coverage (WAVES=1: out/rtl)
+	@$(PY) -m pytest -q -rP --show-capture=stdout tests/cocotb
 
 .PHONY: bench
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs
