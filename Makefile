@@ -50,6 +50,10 @@ test-vm: setup ## only the tests that boot a guest
 cocotb: setup-python ## only the RTL: checks K1 to K15, planted bugs, coverage (WAVES=1: out/rtl)
 	@$(PY) -m pytest -q -rP --show-capture=stdout tests/cocotb
 
+.PHONY: cosim
+cosim: setup ## the Linux guest drives the RTL: packets both ways, a ping, verdict, figures
+	@$(PY) -m testbed.cosim
+
 .PHONY: bench
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 	@$(RUN) bench

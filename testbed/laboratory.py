@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from emulator.nic_device import NicDevice
 from emulator.seat import DeviceSeat
 from testbed.cable import Cable
 from testbed.errors import LaboratoryError
+
+MakeNic = Callable[[NicConfig, Wire], Any]
+"""What makes a NIC, with the methods of :class:`NicDevice`, on a cable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Exposed:
 class _Bench:
     """A NIC and what is plugged in."""
 
-    device: NicDevice
+    device: Any
     seat: DeviceSeat
     cable: Cable
     generator: Generator | None = None
@@ -100,7 +104,7 @@ class _Bench:
 
 
 class Laboratory:
-    """Serves ``specs`` and judges them by ``policy``.
+    """Serves ``specs`` and judges them by ``policy``; ``make`` makes each NIC.
 
     Every method that takes the name of a NIC raises LaboratoryError if there is none of that name.
 
@@ -108,7 +112,8 @@ class Laboratory:
         DmabedError: a socket cannot be listened at; none is left behind then.
     """
 
-    def __init__(self, specs: list[NicSpec], policy: Policy) -> None:
+    def __init__(self, specs: list[NicSpec], policy: Policy, make: MakeNic = NicDevice) -> None:
+        self._make = make
         self.ledger = Ledger(time.monotonic_ns, policy)
         self._benches: dict[str, _Bench] = {}
         with contextlib.ExitStack() as undo:
@@ -120,7 +125,7 @@ class Laboratory:
 
     def _bench(self, spec: NicSpec) -> _Bench:
         cable = Cable()
-        device = NicDevice(spec.config, cable)
+        device = self._make(spec.config, cable)
         endpoint = Endpoint(device, spec.name, self.ledger, LatencyModel())
         device.link(True, time.monotonic_ns())
         return _Bench(device, DeviceSeat(endpoint, spec.socket), cable)

@@ -120,6 +120,11 @@ class Mac:
         self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_tx"), dut.clk, dut.rst)
         self.bad = 0
 
+    @property
+    def waiting(self) -> int:
+        """Frames on their way to the device."""
+        return int(self.source.count()) + int(self.source.active)
+
     async def send(self, frame: bytes, queues: int = 1) -> bool:
         """Offers a frame to the device; False: its filter does not let it in."""
         rows = np.zeros((1, HEAD), np.uint8)
