@@ -47,17 +47,17 @@ RESET: Final[Mapping[str, int]] = MappingProxyType(
 """The inputs that are not on a bus, and what they are after power-on."""
 
 
-class Dut:
-    """The design and the bus models around it. ``queues``: as it was built."""
+class AxiDesign:
+    """A design with ``s_axil_*``, ``tx_*``, ``rx_*`` and any of the inputs in :data:`RESET`."""
 
-    def __init__(self, dut: Handle, queues: int = 1) -> None:
-        self.dut, self.queues = dut, queues
+    def __init__(self, dut: Handle) -> None:
+        self.dut = dut
         for name, value in RESET.items():
-            getattr(dut, name).value = value
+            if hasattr(dut, name):
+                getattr(dut, name).value = value
         dut.rst.value = 1
         self.link = Link(dut)
         self.axil = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
-        self.mac = Mac(dut)
 
     async def start(self) -> None:
         """Clock on, reset over."""
@@ -101,12 +101,22 @@ class Dut:
 
     async def function_level_reset(self) -> None:
         """Resets the function; bus mastering and ATS are off afterwards, as the spec has it."""
-        self.dut.cfg_bus_master.value = self.dut.cfg_ats.value = 0
-        self.dut.cfg_msix_enable.value = 0
+        for name in ("cfg_bus_master", "cfg_ats", "cfg_msix_enable"):
+            if hasattr(self.dut, name):
+                getattr(self.dut, name).value = 0
         self.dut.cfg_flr.value = 1
         await RisingEdge(self.dut.clk)
         self.dut.cfg_flr.value = 0
         await self.configure()
+
+
+class Dut(AxiDesign):
+    """``dmabed_nic`` and its MAC. ``queues``: as it was built."""
+
+    def __init__(self, dut: Handle, queues: int = 1) -> None:
+        super().__init__(dut)
+        self.queues = queues
+        self.mac = Mac(dut)
 
 
 class Mac:

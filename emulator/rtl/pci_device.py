@@ -151,13 +151,22 @@ class RtlDevice(PciDevice):
         """Whether something besides requests is under way; for subclasses."""
         return False
 
+    def writing(self, iova: int, data: bytes) -> None:
+        """The design is about to write; for subclasses."""
+
+    def has_read(self, iova: int, data: bytes) -> None:
+        """The design has read; for subclasses."""
+
     def _request(self, tlp: Tlp) -> None:
         if tlp.kind is Kind.WRITE and INTERRUPTS <= tlp.addr < INTERRUPTS_END:
             self.irq.raise_vector(int.from_bytes(tlp.data, "little"))
         elif tlp.kind is Kind.WRITE:
+            self.writing(tlp.addr, tlp.data)
             self._guarded(lambda: self.dma.write(tlp.addr, tlp.data))
         elif tlp.kind is Kind.READ:
             data = self._guarded(lambda: self.dma.read(tlp.addr, tlp.length))
+            if data is not None:
+                self.has_read(tlp.addr, data)
             status = Status.UNSUPPORTED if data is None else Status.SUCCESS
             answer = completion(tlp.tag, data or b"", len(data or b"    "), status)
             self.design.link.after(READ_CYCLES, lambda: self.design.link.send(answer))

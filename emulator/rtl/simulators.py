@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from emulator.errors import DmabedError
 from emulator.rtl.layout import FOLDER
@@ -23,6 +24,8 @@ from emulator.rtl.layout import FOLDER
 ROOT = FOLDER.parent.parent
 BUILDS = ROOT / "build" / "rtl"
 SIMULATORS = ("icarus", "verilator")
+FAST = MappingProxyType({"TIMEOUT": 2048, "CLOCK_MHZ": 1, "MUTANT": 0})
+"""Parameters of the NIC for simulation: short time-outs, a microsecond of moderation is a cycle."""
 
 
 class MissingSimulatorError(DmabedError):

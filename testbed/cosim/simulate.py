@@ -7,15 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from emulator.rtl.nic_device import CLOCK_MHZ
-from emulator.rtl.simulators import Design, run
+from emulator.rtl.simulators import FAST, Design, run
 
 
 def main(arguments: list[str]) -> None:
     """Runs until the simulation ends; raises if it failed."""
     folder, *settings = arguments
     environment = dict(setting.split("=", 1) for setting in settings)
-    design = Design(parameters={"CLOCK_MHZ": CLOCK_MHZ}, waves=bool(os.environ.get("WAVES")))
+    design = Design(parameters=FAST, waves=bool(os.environ.get("WAVES")))
     run("verilator", design, "testbed.cosim.bench", folder=Path(folder), env=environment).require()
 
 

@@ -24,10 +24,10 @@ from emulator.ledger import Ledger
 from emulator.rtl.agent import TranslationAgent
 from emulator.rtl.dut import Dut
 from emulator.rtl.host import INTERRUPTS, NS_PER_CYCLE, RootComplex
+from emulator.rtl.ring_monitor import RingMonitor
 from pool.buffers import PAGE_SHIFT, PAGE_SIZE
 from pool.interface import Direction
 from tests.cocotb.checks import Scoreboard
-from tests.cocotb.ring_monitor import RingMonitor
 
 QUIET_CYCLES = 1500
 
@@ -67,7 +67,9 @@ class RtlHost:
         self.root = RootComplex(link, self.agent, self.space, self._memory, rng, device)
         self.board = Scoreboard(link, self.agent, self.root)
         self.board.ats = True
-        self.monitor = RingMonitor(self.root, device)
+        self.monitor = RingMonitor(device, lambda: self.now_ns)
+        self.root.on_read.append(lambda tlp, iova, data: self.monitor.fetched(iova, data))
+        self.root.on_write.append(lambda tlp, iova: self.monitor.completing(iova, tlp.data))
         self._device_ledger = device
         self.dma = RtlDmaApi(self.space, self._memory, device, 0, lambda: self.now_ns)
         self.dma.attach(resume(self._invalidate))

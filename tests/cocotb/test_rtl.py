@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.rtl.simulators import (
+    FAST,
     ROOT,
     SIMULATORS,
     Design,
@@ -20,7 +21,6 @@ from emulator.rtl.simulators import (
 )
 from tests.cocotb import coverage
 
-PARAMETERS = {"TIMEOUT": 2048}
 SEED = int(os.environ.get("SEED") or 1)
 WAVES = bool(os.environ.get("WAVES"))
 
@@ -44,7 +44,7 @@ def simulate(
         find(simulator)
     except MissingSimulatorError as missing:
         pytest.skip(str(missing))
-    design = Design(parameters=PARAMETERS | {"MUTANT": mutant}, waves=WAVES)
+    design = Design(parameters={**FAST, "MUTANT": mutant}, waves=WAVES)
     return run(
         simulator,
         design,
@@ -86,6 +86,13 @@ def test_the_python_driver_loses_or_leaks_on_the_rtl(folders: Path) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_rtl_and_python_nic_differ_on_the_same_traffic(simulator: str, folders: Path) -> None:
     simulate(simulator, "tb_lockstep", folders / f"lockstep-{simulator}").require()
+
+
+def test_a_design_of_ones_own_does_not_reach_memory_or_interrupt(folders: Path) -> None:
+    from examples.rtl.stamp_device import FILES
+
+    design = Design(top="stamp", files=FILES, waves=WAVES)
+    run("icarus", design, "tests.cocotb.tb_stamp", folder=folders / "stamp").require()
 
 
 @pytest.mark.slow
