@@ -78,6 +78,11 @@ class Steady:
 class Devices(Protocol):
     """Where the device side is: a :class:`DeviceProcess`, or a simulator."""
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        ...
+
     def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
         """Calls a method of its :class:`testbed.laboratory.Laboratory`."""
         ...

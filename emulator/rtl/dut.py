@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import (
@@ -19,7 +18,8 @@ from cocotbext.axi import (
     AxiStreamSource,
 )
 
-from emulator.nic.steering import HEAD, accepted, flow_hash
+from emulator.frames import FrameBatch
+from emulator.nic.steering import Filter, steer
 from emulator.rtl.host import NS_PER_CYCLE
 from emulator.rtl.link import Handle, Link
 
@@ -137,16 +137,16 @@ class Mac:
 
     async def send(self, frame: bytes, queues: int = 1) -> bool:
         """Offers a frame to the device; False: its filter does not let it in."""
-        rows = np.zeros((1, HEAD), np.uint8)
-        head = frame[:HEAD]
-        rows[0, : len(head)] = np.frombuffer(head, np.uint8)
-        mac = int(self._dut.mac_address.value).to_bytes(6, "little")
-        promisc, allmulti = (
-            bool(getattr(self._dut, f"mac_{n}").value) for n in ("promisc", "allmulti")
+        dut = self._dut
+        what = Filter(
+            mac=int(dut.mac_address.value),
+            promisc=dut.mac_promisc.value == 1,
+            allmulti=dut.mac_allmulti.value == 1,
         )
-        if not accepted(rows, mac, promisc, allmulti)[0]:
+        passed, hashes = steer(FrameBatch.of([frame]), what)
+        if not len(passed):
             return False
-        flow = int(flow_hash(rows, np.array([len(frame)]))[0])
+        flow = int(hashes[0])
         count = max(1, int(self._dut.mac_rss_queues.value))
         user = (flow % min(count, queues)) << 48 | len(frame) << 32 | flow
         padded = frame.ljust(-(-len(frame) // 16) * 16, b"\0")

@@ -58,6 +58,11 @@ class SimulatorProcess:
                 return self._listener.accept()
         raise LaboratoryError(f"the simulator did not start; see {self._folder}/simulator.log")
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs the simulator."""
+        return self.process.pid
+
     def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
         """Calls a method of the laboratory over there and returns what it returns."""
         assert self._pipe is not None

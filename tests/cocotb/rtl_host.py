@@ -58,7 +58,8 @@ class RtlHost:
     def __init__(self, dut: Any, seed: int, pages: int = 4096) -> None:
         rng = Random(seed)
         self.dut, self.device = dut, Dut(dut)
-        self._memory, self.pages = GuestMemory(pages), HostPages(pages, 256)
+        self._memory = GuestMemory(pages)
+        self.pages = HostPages(self._memory, 256)
         self.space = AddressSpace("rtl")
         self.ledger = Ledger(lambda: self.now_ns)
         device = self.ledger.device("rtl")
