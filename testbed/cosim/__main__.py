@@ -40,8 +40,8 @@ async def cosimulate(folder: Path, packets: int = PACKETS) -> Result:
     modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
     socket = folder / "nic.sock"
     settings = {"COSIM_SOCKET": str(socket), "COSIM_MAC": MAC.hex(), "COSIM_LAZY": "0"}
-    # Two CPUs: a single emulated one has the PIT as its only timer, and was seen to lose a tick, and
-    # with it all timers, over the long register accesses of a simulation.
+    # Two CPUs: a single emulated one has the PIT as its only timer, and its timers were seen to
+    # stop over the long register accesses of a simulation.
     config = GuestConfig(iommu=IOMMU, cpus=2, devices=[VfioUserDevice(str(socket))])
     with SimulatorProcess(folder, settings) as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:

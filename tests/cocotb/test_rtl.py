@@ -96,6 +96,12 @@ def test_device_breaks_an_ats_rule(simulator: str, folders: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("simulator", SIMULATORS)
+def test_device_breaks_an_ats_rule_under_stress(simulator: str, folders: Path) -> None:
+    simulate(simulator, "tb_stress", folders / f"stress-{simulator}").require()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", SIMULATORS)
 def test_device_breaks_its_register_or_dma_contract(simulator: str, folders: Path) -> None:
     simulate(simulator, "tb_device", folders / f"device-{simulator}").require()
 
@@ -123,7 +129,8 @@ def test_a_design_of_ones_own_does_not_reach_memory_or_interrupt(folders: Path) 
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
 def test_planted_bug_is_not_found_by_the_check_named_for_it(mutant: int, folders: Path) -> None:
     testcase, names = MUTANTS[mutant]
-    outcome = simulate("icarus", "tb_checks", folders / f"mutant-{mutant}", testcase, mutant)
+    module = "tb_stress" if testcase.startswith("k10") else "tb_checks"
+    outcome = simulate("icarus", module, folders / f"mutant-{mutant}", testcase, mutant)
     why = outcome.results[testcase]
     assert why is not None, f"mutant {mutant} survives {testcase}; log {outcome.log}"
     found = (
