@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PY := .venv/bin/python
 RUN := .venv/bin/dmabed
-export KERNEL KDIR QEMU SEED
+export KERNEL KDIR QEMU SEED WAVES
 
 SOURCES := emulator driver pool vm testbed examples tests
 
@@ -49,6 +49,14 @@ test-vm: setup ## only the tests that boot a guest
 .PHONY: faults
 faults: setup ## every fault on every rung it applies to: the matrix, some ten minutes
 	@$(RUN) faults
+
+.PHONY: cocotb
+cocotb: setup-python ## only the RTL: checks K1 to K15, planted bugs, coverage (WAVES=1: out/rtl)
+	@$(PY) -m pytest -q -rP --show-capture=stdout tests/cocotb
+
+.PHONY: cosim
+cosim: setup ## the Linux guest drives the RTL: packets both ways, a ping, verdict, figures
+	@$(PY) -m testbed.cosim
 
 .PHONY: bench
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs

@@ -28,6 +28,9 @@ TOOLS: dict[str, dict[str, str]] = {
     "gcc": {"apt-get": "gcc", "dnf": "gcc"},
     "make": {"apt-get": "make", "dnf": "make"},
     "ld": {"apt-get": "binutils", "dnf": "binutils"},
+    "g++": {"apt-get": "g++", "dnf": "gcc-c++"},
+    "iverilog": {"apt-get": "iverilog", "dnf": "iverilog"},
+    "perl": {"apt-get": "perl", "dnf": "perl"},
 }
 FILES: dict[str, dict[str, str]] = {
     "libc.a": {"apt-get": "libc6-dev", "dnf": "glibc-static"},

@@ -120,11 +120,12 @@ def _serve(
     gc.freeze()  # what is there now stays; a collection would only delay somebody's reply
     with contextlib.closing(laboratory):
         pipe.send(("ok", None))
-        laboratory.loop.control(lambda: _take_calls(laboratory, pipe), pipe.fileno())
+        laboratory.loop.control(lambda: take_calls(laboratory, pipe), pipe.fileno())
         laboratory.loop.run()
 
 
-def _take_calls(laboratory: Laboratory, pipe: Connection) -> None:
+def take_calls(laboratory: Laboratory, pipe: Connection) -> None:
+    """Answers the calls that wait in ``pipe``; None in it stops the loop."""
     for request in _requests(pipe):
         if request is None:
             laboratory.loop.stop()

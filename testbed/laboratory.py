@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ from emulator.nic_device import NicDevice
 from emulator.seat import DeviceSeat
 from testbed.cable import Cable
 from testbed.errors import LaboratoryError
+
+MakeNic = Callable[[NicConfig, Wire], Any]
+"""What makes a NIC, with the methods of :class:`NicDevice`, on a cable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Exposed:
 class _Bench:
     """A NIC and what is plugged in."""
 
-    device: NicDevice
+    device: Any
     seat: DeviceSeat
     cable: Cable
     injector: Injector | None = None
@@ -109,7 +113,7 @@ class _Bench:
 
 
 class Laboratory:
-    """Serves ``specs`` and judges them by ``policy``.
+    """Serves ``specs`` and judges them by ``policy``; ``make`` makes each NIC.
 
     Every method that takes the name of a NIC raises LaboratoryError if there is none of that name.
 
@@ -117,7 +121,8 @@ class Laboratory:
         DmabedError: a socket cannot be listened at; none is left behind then.
     """
 
-    def __init__(self, specs: list[NicSpec], policy: Policy) -> None:
+    def __init__(self, specs: list[NicSpec], policy: Policy, make: MakeNic = NicDevice) -> None:
+        self._make = make
         self.ledger = Ledger(time.monotonic_ns, policy)
         self._benches: dict[str, _Bench] = {}
         with contextlib.ExitStack() as undo:
@@ -133,7 +138,7 @@ class Laboratory:
         device = (
             FaultyNicDevice(spec.config, cable, injector)
             if injector
-            else NicDevice(spec.config, cable)
+            else self._make(spec.config, cable)
         )
         endpoint = Endpoint(device, spec.name, self.ledger, LatencyModel())
         device.link(True, time.monotonic_ns())

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
@@ -75,10 +75,23 @@ class Steady:
     counts: dict[str, Any]
 
 
+class Devices(Protocol):
+    """Where the device side is: a :class:`DeviceProcess`, or a simulator."""
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        ...
+
+    def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
+        """Calls a method of its :class:`testbed.laboratory.Laboratory`."""
+        ...
+
+
 class Rig:
     """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
 
-    def __init__(self, guest: Guest, devices: DeviceProcess, modules: dict[str, Path]) -> None:
+    def __init__(self, guest: Guest, devices: Devices, modules: dict[str, Path]) -> None:
         self.guest, self.devices = guest, devices
         self.modules = modules
         self.interface = ""

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""Runs inside the simulator: a :class:`~testbed.laboratory.Laboratory` whose NIC is RTL.
+
+Told by the environment where its socket and its control channel are; ends when told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from multiprocessing.connection import Client
+from pathlib import Path
+from typing import Any
+
+import cocotb
+from cocotb.task import bridge
+
+from emulator.ledger import Policy
+from emulator.nic.config import NicConfig
+from emulator.nic.wire.base import Wire
+from emulator.rtl.dut import Dut
+from emulator.rtl.link import Handle
+from emulator.rtl.nic_device import RtlNicDevice
+from testbed.device_process import take_calls
+from testbed.laboratory import Laboratory, NicSpec
+
+
+class RtlLaboratory(Laboratory):
+    """The laboratory, and what the simulation cost."""
+
+    def figures(self) -> dict[str, Any]:
+        """Counts and seconds since the start; ``cycles`` are simulated."""
+        device = self._named("nic").device
+        return {**vars(device.figures), "refused": device.refused, "at_s": time.monotonic()}
+
+
+@cocotb.test()
+async def serve(dut: Handle) -> None:
+    """Serves the design until the control channel says to stop."""
+    design = Dut(dut)
+    await design.start()
+
+    def make(config: NicConfig, wire: Wire) -> RtlNicDevice:
+        return RtlNicDevice(config, wire, design)
+
+    @bridge
+    def run() -> None:
+        pipe: Any = Client(os.environ["COSIM_CONTROL"], family="AF_UNIX")
+        config = NicConfig(mac=bytes.fromhex(os.environ["COSIM_MAC"]), queues=1)
+        spec = NicSpec("nic", Path(os.environ["COSIM_SOCKET"]), config)
+        policy = Policy(lazy=os.environ["COSIM_LAZY"] == "1")
+        with contextlib.closing(RtlLaboratory([spec], policy, make)) as laboratory:
+            pipe.send(("ok", None))
+            laboratory.loop.control(lambda: take_calls(laboratory, pipe), pipe.fileno())
+            laboratory.loop.run()
+
+    await run()

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: MIT
+"""A device on its bench: link, agent, memory, scoreboard, and a driver just able to pass frames.
+
+IOVAs are mapped one by one to scattered places in memory, as an IOMMU would have it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from cocotb.triggers import ClockCycles
+
+from emulator.iommu.space import AddressSpace
+from emulator.nic import registers as r
+from emulator.nic.descriptors import COMPLETION, RX_DESC, TX_DESC
+from emulator.rtl.agent import Invalidation, TranslationAgent
+from emulator.rtl.dut import Dut
+from emulator.rtl.host import INTERRUPTS, HostMemory, RootComplex
+from emulator.rtl.tlp import PAGE, Kind, Tlp
+from tests.cocotb.checks import K14Data, Scoreboard
+from tests.cocotb.coverage import Coverage
+
+LOG2 = 6
+RX_RING, RX_CQ, TX_RING, TX_CQ = 0x0010_0000, 0x0010_1000, 0x0020_0000, 0x0020_1000
+MEMORY = 1 << 24
+
+
+def seed_of_run() -> int:
+    """The seed of this run, from the command line."""
+    return int(os.environ.get("RTL_SEED", "1"))
+
+
+class Rig:
+    """One queue pair in service; ``space`` says what the device may reach."""
+
+    def __init__(self, dut: Any, seed: int | None = None) -> None:
+        self.seed = seed_of_run() if seed is None else seed
+        self.rng = Random(self.seed)
+        self.device = Dut(dut)
+        self.dut = dut
+        self.space, self.memory = AddressSpace("nic"), HostMemory(MEMORY)
+        self.link = self.device.link
+        self.agent = TranslationAgent(self.link, self.space, self.rng)
+        self.host = RootComplex(self.link, self.agent, self.space, self.memory, self.rng)
+        self.board = Scoreboard(self.link, self.agent, self.host)
+        self.coverage = Coverage()
+        self.interrupts: list[int] = []
+        self.host.interrupt = lambda _, data: self.interrupts.append(data)
+        self._pages = list(range(1, MEMORY // PAGE))
+        self.rng.shuffle(self._pages)
+        self.rx_posted = self.tx_posted = self.rx_seen = self.tx_seen = 0
+        self._posted: deque[tuple[int, int]] = deque()
+        _cover(self)
+        dut._log.info("seed %d", self.seed)
+        if os.environ.get("TLPS"):
+            self.link.listeners.append(lambda tlp: dut._log.info("%s", tlp))
+
+    # ------------------------------------------------------------------ start
+    async def start(self, ats: bool = True, **wires: int) -> None:
+        """Reset, rings mapped, the device in service."""
+        await self.device.start()
+        for iova in (RX_RING, RX_CQ, TX_RING, TX_CQ):
+            self.map(iova)
+        await self.configure(bus_master=1, ats=int(ats), msix_enable=1, **wires)
+        await self.bring_up()
+
+    async def bring_up(self) -> None:
+        """Rings, vectors and MAC, after a reset."""
+        self.rx_posted = self.tx_posted = self.rx_seen = self.tx_seen = 0
+        self._posted.clear()
+        for iova in (RX_CQ, TX_CQ):
+            self.poke(iova, bytes(PAGE))
+        for vector in range(2):
+            await self.device.program_vector(vector, INTERRUPTS, vector)
+        base = r.qp_base(0)
+        for side, ring, cq in (("RX", RX_RING, RX_CQ), ("TX", TX_RING, TX_CQ)):
+            for name, value in (("RING_LO", ring), ("CQ_LO", cq), ("SIZE", LOG2), ("CTRL", 1)):
+                await self.device.write(base + getattr(r, f"DMABED_QP_{side}_{name}"), value)
+        await self.device.write(r.DMABED_RX_FILTER, r.DMABED_RX_FILTER_PROMISC)
+        await self.device.write(r.DMABED_MAX_FRAME, 9018)
+        await self.device.write(r.DMABED_CTRL, r.DMABED_CTRL_ENABLE)
+
+    async def configure(self, **wires: int) -> None:
+        """Configuration space changes; the scoreboard is told when that is in force."""
+        if wires.get("bus_master") == 1:
+            self.board.bus_master, self.board.in_reset = True, False
+        if wires.get("ats") == 1:
+            self.board.ats = True
+        if "mps" in wires:
+            self.board.mps = 128 << wires["mps"]
+        if "mrrs" in wires:
+            self.board.mrrs = 128 << wires["mrrs"]
+        await self.device.configure(**wires)
+        if wires.get("bus_master") == 0:
+            self.board.bus_master = False
+        if wires.get("ats") == 0:
+            self.board.ats = False
+
+    async def flr(self) -> None:
+        """A function-level reset."""
+        await self.device.function_level_reset()
+        self.board.reset()
+        self.coverage.hit("function-level reset")
+
+    async def cycles(self, count: int) -> None:
+        """Lets the clock run."""
+        await ClockCycles(self.dut.clk, count)
+
+    # ------------------------------------------------------------------ memory
+    def map(self, iova: int, pages: int = 1, readable: bool = True, writable: bool = True) -> None:
+        """Maps each page of the range to a page of memory of its own."""
+        for page in range(pages):
+            at = self._pages.pop() * PAGE
+            self.space.map(iova + page * PAGE, PAGE, self.memory, at, readable, writable, 0)
+
+    def map_block(self, iova: int, size: int) -> None:
+        """Maps the range to one aligned block of memory, as one mapping."""
+        first = (
+            max(p for p in self._pages if p * PAGE % size == 0 and p * PAGE + size <= MEMORY) * PAGE
+        )
+        self._pages = [p for p in self._pages if not first <= p * PAGE < first + size]
+        self.space.map(iova, size, self.memory, first, True, True, 0)
+
+    async def unmap(self, iova: int, size: int = PAGE) -> Invalidation:
+        """Takes the range from the device, by rule R-13; its memory is scrambled afterwards."""
+        gone = self.space.unmap(iova, size, 0)
+        inv = await self.agent.invalidate(iova, size)
+        for mapping in gone:
+            self.memory.array[mapping.offset : mapping.offset + mapping.size] = 0xEE
+        return inv
+
+    def poke(self, iova: int, data: bytes) -> None:
+        """The CPU writes where the device would see ``iova``."""
+        done = 0
+        for piece in self.space.split(iova, len(data), False) or ():
+            part = data[done : done + piece.length]
+            self.memory.array[piece.offset : piece.offset + piece.length] = list(part)
+            done += piece.length
+
+    def peek(self, iova: int, length: int) -> bytes:
+        """The CPU reads it."""
+        pieces = self.space.split(iova, length, False) or ()
+        return b"".join(self.memory.array[p.offset : p.offset + p.length].tobytes() for p in pieces)
+
+    # ------------------------------------------------------------------ frames
+    async def post_rx(self, *buffers: tuple[int, int]) -> None:
+        """Hands over buffers (IOVA, bytes)."""
+        for iova, length in buffers:
+            slot = self.rx_posted % (1 << LOG2)
+            desc = RX_DESC.struct.build({"addr": iova, "len": length, "id": slot, "rsvd": 0})
+            self.poke(RX_RING + 16 * slot, desc)
+            self._posted.append((iova, length))
+            self.rx_posted += 1
+        await self.device.write(r.qp_base(0) + r.DMABED_QP_RX_TAIL, self.rx_posted)
+
+    async def post_tx(self, *pieces: tuple[int, int]) -> None:
+        """Sends one frame made of ``pieces`` (IOVA, bytes)."""
+        for iova, length in pieces:
+            slot = self.tx_posted % (1 << LOG2)
+            last = int((iova, length) == pieces[-1])
+            desc = TX_DESC.struct.build({"addr": iova, "len": length, "id": slot, "flags": last})
+            self.poke(TX_RING + 16 * slot, desc)
+            self.tx_posted += 1
+        await self.device.write(r.qp_base(0) + r.DMABED_QP_TX_TAIL, self.tx_posted)
+
+    async def wire(self, frame: bytes) -> None:
+        """A frame arrives."""
+        await self.device.mac.send(frame)
+
+    def _completion(self, cq: int, seen: int) -> Any:
+        entry = COMPLETION.struct.parse(self.peek(cq + 16 * (seen % (1 << LOG2)), 16))
+        return entry if entry.status & 1 == 1 - (seen >> LOG2 & 1) else None
+
+    async def received(self, limit: int = 6000) -> tuple[bytes, list[Any]]:
+        """The next frame, from its buffers, and its completions."""
+        data, entries = b"", []
+        for _ in range(limit):
+            entry = self._completion(RX_CQ, self.rx_seen)
+            if entry is None:
+                await self.cycles(4)
+                continue
+            iova, _ = self._posted.popleft()
+            data += self.peek(iova, entry.len)
+            entries.append(entry)
+            self.rx_seen += 1
+            if entry.status & 2:
+                return data, entries
+        raise TimeoutError(f"no receive completion; {self.board.kinds}, {self.board.findings[:3]}")
+
+    async def sent(self, limit: int = 6000) -> Any:
+        """The next transmit completion."""
+        for _ in range(limit):
+            entry = self._completion(TX_CQ, self.tx_seen)
+            if entry is not None:
+                self.tx_seen += 1
+                return entry
+            await self.cycles(4)
+        raise TimeoutError(f"no transmit completion; {self.board.kinds}, {self.board.findings[:3]}")
+
+    async def sent_frame(self, limit: int = 2000) -> bytes:
+        """The next good frame on the wire."""
+        for _ in range(limit):
+            frame = self.device.mac.receive_nowait()
+            if frame is not None:
+                return frame
+            await self.cycles(4)
+        raise TimeoutError("no frame on the wire")
+
+    def bytes(self, length: int) -> bytes:
+        """Random bytes."""
+        return self.rng.randbytes(length)
+
+    async def round_trip(self, iova: int, length: int) -> None:
+        """One frame in to ``iova`` and one out from there, compared byte by byte."""
+        data = self.check_data()
+        frame = self.bytes(length)
+        await self.post_rx((iova, length))
+        await self.wire(frame)
+        data.compare(f"receive at {iova:#x}", (await self.received())[0], frame)
+        frame = self.bytes(length)
+        self.poke(iova, frame)
+        await self.post_tx((iova, length))
+        await self.sent()
+        data.compare(f"transmit from {iova:#x}", await self.sent_frame(), frame)
+
+    def check_data(self) -> K14Data:
+        """The judge of data."""
+        check = self.board.check("K14")
+        assert isinstance(check, K14Data)
+        return check
+
+    # ------------------------------------------------------------------ end
+    async def settle(self, cycles: int = 3000) -> None:
+        """Waits until every invalidate is answered, or ``cycles`` have gone."""
+        for _ in range(cycles // 10):
+            if not self.agent.pending:
+                return
+            await self.cycles(10)
+
+    def finish(self) -> None:
+        """Ends the test: the findings, if any, are its failure."""
+        findings = self.board.finish()
+        folder = Path(os.environ.get("RTL_OUT", "."))
+        name = sys._getframe(1).f_code.co_name
+        self.coverage.save(folder / f"coverage-{name}-{self.seed}.json")
+        names = sorted({finding.name for finding in findings})
+        text = "; ".join(f"{f.name}: {f.text}" for f in findings[:5])
+        assert not findings, f"checks that found something: {' '.join(names)}. {text}"
+
+
+def _cover(rig: Rig) -> None:
+    """Connects the coverage to what happens on ``rig``."""
+    hit, board, agent = rig.coverage.hit, rig.board, rig.agent
+
+    def sent(tlp: Tlp) -> None:
+        rig.coverage.request(tlp)
+        if tlp.kind is Kind.TRANSLATION:
+            hit("miss: asked")
+        elif tlp.kind is Kind.INV_CPL:
+            if tlp.itags & (tlp.itags - 1):
+                hit("invalidate: several in one completion")
+        elif tlp.translated:
+            hit("hit: translated")
+        elif not INTERRUPTS <= tlp.addr < INTERRUPTS + PAGE:
+            hit("untranslated: fallback or U" if board.ats else "untranslated: ATS off")
+
+    def issued(inv: Invalidation) -> None:
+        stale = [g for _, g, iova in board.reads.values() if g and inv.hits(iova & -PAGE, g.pasid)]
+        hit("invalidate: hits read in flight" if stale else "invalidate: hits nothing")
+
+    rig.link.listeners.append(sent)
+    agent.on_issue.append(issued)
+    agent.on_outcome = hit
