@@ -200,7 +200,7 @@ def _solve(
 
 
 def _names(text: str | None, what: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    from testbed.fields import did_you_mean
+    from emulator.fields import did_you_mean
     from testbed.sweep.errors import VaryError
 
     if text is None:
