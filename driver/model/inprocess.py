@@ -21,7 +21,9 @@ from driver.model.structs import Priv
 from emulator.iommu.dma import DmaGate, SpaceDma
 from emulator.iommu.space import AddressSpace
 from emulator.ledger import DeviceLedger, Ledger
+from emulator.ledger.facts import Interrupted
 from emulator.nic.config import NicConfig
+from emulator.nic.identity import FIRST_QUEUE_VECTOR
 from emulator.nic.nic import Nic
 from emulator.nic.wire.base import Wire
 from emulator.ports import DmaPort
@@ -115,6 +117,8 @@ class InProcessHost:
     # ------------------------------------------------------------ the device's side
     def raise_vector(self, vector: int) -> None:
         """See :class:`emulator.ports.IrqPort`."""
+        queue = vector - FIRST_QUEUE_VECTOR if vector >= FIRST_QUEUE_VECTOR else None
+        self.ledger.tell(self.now_ns, Interrupted(vector, queue))
         self._pending.add(vector)
 
     def link(self, up: bool) -> None:

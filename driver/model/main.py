@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Self
 
@@ -72,15 +73,16 @@ async def dmabed_probe(
 
 
 async def dmabed_remove(priv: Priv) -> None:
-    """Stops the device and lets go of it: all unmapped first, then bus mastering off."""
+    """Stops the device and lets go of it: all unmapped first, then bus mastering off.
+
+    The notes are written whatever the reset said: a device that no longer answers ignores them.
+    """
     await dmabed_stop(priv)
-    try:
+    with contextlib.suppress(DeviceGoneError, DeviceStuckError):
         await dmabed_device_reset(priv)
-        await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GAVE_BACK)
-        await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GONE)
-    except (DeviceGoneError, DeviceStuckError):
-        pass  # it does not matter any more: bus mastering is off
+    await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GAVE_BACK)
     await priv.host.set_bus_master(False)
+    await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GONE)
     priv.removed = True
 
 

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from emulator.iommu.mapping import IOVA_END, Mapping
 from emulator.ledger.events import EventKind
+from emulator.ledger.facts import Armed, Fact, GuestUnmapped
 from emulator.ledger.policy import Mark
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.rules.catalogue import RULES
 from emulator.ledger.rules.o2_cross_device import CrossDeviceRule
 from emulator.ledger.rules.o18_amortisation import Amortisation, AmortisationRule
+from emulator.ledger.signals import Signal
 from emulator.ledger.stale import StaleTracker
 from emulator.ledger.state import DeviceState, Ring
 from emulator.ports import RingKind
@@ -57,7 +59,7 @@ class DeviceLedger:
         self.state = state
         self.name = state.name
         self.live = state.live
-        self.stale = StaleTracker(state.live)
+        self.stale = StaleTracker(state.live, self._window_ended, state.policy.clock_error_ns)
         self.rules = [rule(state, commons) for rule in rules]
         self.live_at_released: int | None = None
         self._number = state.number
@@ -71,6 +73,37 @@ class DeviceLedger:
         for rule in self.rules:
             rule.peer_added()
         self._find_hooks()
+
+    def provides(self, *signals: Signal) -> None:
+        """The rung promises ``signals``: rules that need them judge from now on."""
+        for signal in signals:
+            if signal not in self.state.signals:
+                self.state.signals.add(signal)
+                for rule in self.rules:
+                    rule.provided(signal)
+        self._find_hooks()
+
+    def tell(self, now_ns: int, fact: Fact) -> None:
+        """``fact`` was so at ``now_ns``, on the clock of the ledger; may be told late."""
+        if fact.signal not in self.state.signals:
+            self.provides(fact.signal)
+        for judge in self._on_told.get(type(fact), ()):
+            judge(now_ns, fact)
+        place = fact.place()
+        if place is None:
+            place = 0, 0, self._timeline.name_number(type(fact).__name__)
+        iova, size, extra = place
+        self._note(now_ns, self._number, fact.event, iova, size, extra=extra)
+
+    def look(self, now_ns: int) -> None:
+        """Somebody wants a verdict: rules that judge by the passing of time look at the clock."""
+        for rule in self.rules:
+            rule.looked(now_ns)
+
+    def not_judged(self) -> dict[str, list[str]]:
+        """Rule to what it does not judge here, of those that do not judge everything."""
+        found = {rule.number: rule.not_judged() for rule in self.rules}
+        return {number: why for number, why in found.items() if why}
 
     # ------------------------------------------------------------------ mappings (session)
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
@@ -103,7 +136,11 @@ class DeviceLedger:
     def guest_unmapped(self, now_ns: int, iova: int, size: int) -> None:
         """The guest's own time of giving the range up; may be told late."""
         self.stale.guest_unmapped(now_ns, iova, size)
-        self._note(now_ns, self._number, EventKind.GUEST_UNMAP, iova, size)
+        self.tell(now_ns, GuestUnmapped(iova, size))
+
+    def _window_ended(self, mapping: Mapping, since_ns: int, until_ns: int) -> None:
+        for rule in self.rules:
+            rule.window_ended(mapping, since_ns, until_ns)
 
     # ------------------------------------------------------------------ accesses (SpaceDma)
     def accessed(
@@ -137,6 +174,7 @@ class DeviceLedger:
     # ------------------------------------------------------------------ state (session, PCI)
     def gate_changed(self, now_ns: int, is_open: bool, why: str = "") -> None:
         """Whether the device may do DMA from now on; ``why`` says what closed it."""
+        self.provides(Signal.CFG)
         for rule in self.rules:
             rule.gate_changed(now_ns, is_open, why)
         self.state.gate_open, self.state.gate_why = is_open, why
@@ -163,6 +201,7 @@ class DeviceLedger:
         self._note(now_ns, self._number, EventKind.MARK, extra=number)
         if name not in set(Mark):
             return
+        self.provides(Signal.MARK)
         mark = Mark(name)
         for rule in self.rules:
             rule.marked(now_ns, mark)
@@ -179,6 +218,7 @@ class DeviceLedger:
     # ------------------------------------------------------------------ rings (Observer)
     def ring_started(self, now_ns: int, queue: int, kind: RingKind, iova: int, size: int) -> None:
         """See :meth:`emulator.ports.Observer.ring_started`."""
+        self.provides(Signal.RING)
         ring = Ring(queue, kind, iova, size, now_ns)
         for rule in self.rules:
             rule.ring_started(now_ns, ring)
@@ -216,6 +256,8 @@ class DeviceLedger:
         lengths: NDArray[np.int64],
     ) -> None:
         """See :meth:`emulator.ports.Observer.returned`."""
+        for judge in self._on_returned:
+            judge(now_ns, queue, kind, iovas, lengths)
         self.state.give_back((queue, kind), iovas, lengths)
         self._note_batch(now_ns, EventKind.RETURNED, queue, kind, iovas)
 
@@ -225,6 +267,12 @@ class DeviceLedger:
             judge(now_ns, queue, kind, count)
         code = _code(queue, kind)
         self._note(now_ns, self._number, EventKind.PACKETS, size=count, extra=code)
+
+    def armed(self, now_ns: int, queue: int, seen: int, done: int, sizes: tuple[int, int]) -> None:
+        """See :meth:`emulator.ports.Observer.armed`."""
+        rx_size, tx_size = sizes
+        rx = seen & 0xFFFF, done & 0xFFFF, rx_size
+        self.tell(now_ns, Armed(queue, *rx, seen >> 16, done >> 16, tx_size))
 
     def note(self, now_ns: int, value: int) -> None:
         """See :meth:`emulator.ports.Observer.note`: 1 bound, 2 memory given back, 3 gone.
@@ -271,7 +319,12 @@ class DeviceLedger:
         self._on_accessed = self._hooks("accessed")
         self._on_access_refused = self._hooks("access_refused")
         self._on_posted = self._hooks("posted")
+        self._on_returned = self._hooks("returned")
         self._on_packets = self._hooks("packets")
+        self._on_told: dict[type[Fact], list[Callable[..., None]]] = {}
+        for rule in self.rules:
+            for kind in rule.facts:
+                self._on_told.setdefault(kind, []).append(rule.told)
 
     def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
         """The hook of every rule that has its own and is not idle."""

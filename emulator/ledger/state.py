@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT
 from emulator.ledger.live import LiveSet
 from emulator.ledger.policy import Policy
+from emulator.ledger.signals import ALWAYS, Signal
 from emulator.ports import RingKind
 
 RingKey = tuple[int, RingKind]
@@ -42,7 +43,8 @@ class DeviceState:
 
     posted: for each running descriptor ring, page number -> buffers that the device owns there.
     ring_pages: page number -> running rings with bytes in it. baseline: generations.
-    request: (iova, size) of the unmap that is under way.
+    request: (iova, size) of the unmap that is under way. signals: what has been told of.
+    by_order: why the device misbehaves on purpose (empty: it does not).
     """
 
     name: str
@@ -57,6 +59,10 @@ class DeviceState:
     gate_why: str = "bus mastering was never turned on"
     driver_removed_ns: int | None = None
     request: tuple[int, int] | None = None
+    signals: set[Signal] = field(default_factory=lambda: set(ALWAYS))
+    by_order: str = ""
+    _batch: NDArray[np.uint64] | None = None
+    _pages: list[int] = field(default_factory=list)
 
     @property
     def posted_count(self) -> int:
@@ -88,12 +94,19 @@ class DeviceState:
         self.ring_pages.clear()
         self.posted.clear()
 
+    def pages_of(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> list[int]:
+        """:func:`buffer_pages` of the batch being posted: worked out once for all who ask."""
+        if self._batch is not iovas:
+            self._batch, self._pages = iovas, buffer_pages(iovas, lengths)
+        return self._pages
+
     def post(self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
         """Buffers go to the device."""
         pages = self.posted.get(key)
         if pages is None:
             pages = self.posted[key] = Counter()
-        pages.update(buffer_pages(iovas, lengths))
+        pages.update(self.pages_of(iovas, lengths))
+        self._batch = None
 
     def give_back(
         self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]

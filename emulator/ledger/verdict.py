@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from emulator.ledger.device import DeviceLedger
@@ -56,7 +56,7 @@ class Exposure:
             mean_ns=windows.total_ns // windows.count if windows.count else 0,
             unmatched=windows.unmatched,
             shared_pages=device.shared_pages,
-            histogram=[(1 << k, count) for k, count in sorted(windows.histogram.items())],
+            histogram=[(1 << k, n) for k, n in sorted(windows.histogram.items()) if n],
         )
 
 
@@ -66,6 +66,7 @@ class Verdict:
 
     ok: no rule was broken. violations: the kept ones, in order; counts: all of them, by rule.
     exposed: under a lazy policy, some memory stayed reachable after it was given up.
+    not_judged: by device, rule to what it did not judge here and which signal that would take.
     """
 
     ok: bool
@@ -75,6 +76,7 @@ class Verdict:
     exposures: tuple[Exposure, ...]
     totals: dict[str, Amortisation]
     events: dict[str, int]
+    not_judged: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     @property
     def word(self) -> str:
@@ -95,9 +97,23 @@ class Verdict:
                 f"({seen.baseline} baseline), {released} live at release, {seen.windows} stale "
                 f"windows, longest {seen.longest_ns / 1e6:.3f} ms"
             )
+        lines += self.silences
         lines += map(str, self.violations)
         hidden = sum(self.counts.values()) - len(self.violations)
         return [*lines, f"and {hidden} more violations, counted only"] if hidden else lines
+
+    @property
+    def silences(self) -> list[str]:
+        """A line for each device: rules whose silence says nothing, or not everything."""
+        lines = []
+        for name, rules in self.not_judged.items():
+            alike: dict[str, list[str]] = {}
+            for rule, why in rules.items():
+                alike.setdefault("; ".join(why), []).append(rule)
+            parts = [f"{' '.join(numbers)} {why}" for why, numbers in alike.items()]
+            if parts:
+                lines.append(f"{name}: not judged here: {', '.join(parts)}")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -111,4 +127,5 @@ class Verdict:
             "exposures": [asdict(exposure) for exposure in self.exposures],
             "totals": {name: total.to_json() for name, total in self.totals.items()},
             "events": self.events,
+            "not_judged": self.not_judged,
         }

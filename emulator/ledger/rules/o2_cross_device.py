@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.iommu.mapping import PAGE_SHIFT, Mapping
 from emulator.ledger.rules.base import Commons, Rule
-from emulator.ledger.state import DeviceState, buffer_pages
+from emulator.ledger.signals import Signal
+from emulator.ledger.state import DeviceState
 from emulator.ports import RingKind
 
 
@@ -23,13 +25,18 @@ class CrossDeviceRule(Rule):
 
     number = "O-2"
     title = "an access uses the device's own mappings; no receive buffer serves two devices"
-    sees = "MAP of all devices, DMA, RING"
+    needs = frozenset({Signal.MAP, Signal.DMA})
+    helps = MappingProxyType({Signal.RING: "receive buffers that two devices share"})
     speaks = "at the access; at the map (exclusive policy); at the posting of a shared RX page"
 
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         super().__init__(state, commons)
         self.shared = 0
         self.idle = True
+
+    def not_judged(self) -> list[str]:
+        """Alone there is nobody to confuse the device with."""
+        return ["needs a second device"] if self.idle else super().not_judged()
 
     def peer_added(self) -> None:
         """From now on shared pages are looked for, those mapped already included."""
@@ -83,7 +90,7 @@ class CrossDeviceRule(Rule):
         if kind is not RingKind.RX_DESC:
             return
         frames, users = self.state.live.writable, self.commons.frames.users
-        for page in buffer_pages(iovas, lengths):
+        for page in self.state.pages_of(iovas, lengths):
             frame = frames.get(page)
             if frame is not None and len(users.get(frame, ())) > 1:
                 self._judge_shared_buffer(now_ns, page, frame)
@@ -99,7 +106,10 @@ class CrossDeviceRule(Rule):
             mapping = other.live.find(iova) if other is not self.state else None
             if mapping is not None:
                 verb = "write" if write else "read"
-                cause = f"a {verb} {what}: only {other.name} has this IOVA mapped"
+                cause = (
+                    f"a {verb} {what}: only {other.name} has this IOVA mapped, since "
+                    f"{mapping.mapped_ns / 1e9:.9f} s"
+                )
                 self.report(now_ns, cause, iova, length, mapping)
                 return
 
@@ -107,7 +117,18 @@ class CrossDeviceRule(Rule):
         for number, pages in self.commons.frames.others(self.state.number, frame).items():
             other = self.commons.devices[number]
             for key, posted in other.posted.items():
-                if key[1] is RingKind.RX_DESC and not pages.isdisjoint(posted):
-                    cause = f"a receive buffer lies in a page that is one of {other.name} too"
-                    self.report(now_ns, cause, page << PAGE_SHIFT, 1 << PAGE_SHIFT)
+                shared = pages.intersection(posted) if key[1] is RingKind.RX_DESC else ()
+                if shared:
+                    self._report_shared(now_ns, page, other, min(shared), key[0])
                     return
+
+    def _report_shared(
+        self, now_ns: int, page: int, other: DeviceState, its_page: int, queue: int
+    ) -> None:
+        mapping = other.live.owners[its_page]
+        cause = (
+            f"a receive buffer lies in a page that {other.name} can write too: it is posted on "
+            f"queue {queue} there, at IOVA {its_page << PAGE_SHIFT:#x}, mapped at "
+            f"{mapping.mapped_ns / 1e9:.9f} s"
+        )
+        self.report(now_ns, cause, page << PAGE_SHIFT, 1 << PAGE_SHIFT)
