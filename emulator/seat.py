@@ -15,7 +15,7 @@ class DeviceSeat:
 
     def __init__(self, endpoint: Endpoint, path: str | os.PathLike[str]) -> None:
         self.endpoint = endpoint
-        self.server = Server(path, endpoint)
+        self.server = Server(path, endpoint, clock=time.monotonic_ns)
         endpoint.reach_by_messages(ClientMemory(self.server.dma_read, self.server.dma_write))
         self._due_ns: int | None = 0
 

@@ -16,6 +16,8 @@ from typing import Any
 from emulator.endpoint import Endpoint
 from emulator.iommu.latency import MESSAGE_TIMEOUT_MS, LatencyModel
 from emulator.ledger import DeviceLedger, Ledger, Policy
+from emulator.ledger.facts import Fact
+from emulator.ledger.join import GuestView, Joined, TraceEvent
 from emulator.loop import DeviceLoop
 from emulator.nic.config import NicConfig
 from emulator.nic.wire.base import Wire
@@ -94,6 +96,7 @@ class _Bench:
     capture: PcapWriter | None = None
     kept_before: int = 0
     counted_before: int = 0
+    guest: GuestView | None = None
     closers: list[Any] = field(default_factory=list)
 
 
@@ -259,6 +262,31 @@ class Laboratory:
         """Writes the ledger's timeline to ``path`` (.npz, or .csv)."""
         data = self.ledger.to_csv() if path.suffix == ".csv" else self.ledger.to_npz()
         path.write_bytes(data)
+
+    # ------------------------------------------------------------------ the guest's side
+    def trace_begins(self, name: str) -> None:
+        """The guest's tracer runs from now on."""
+        bench = self._named(name)
+        if bench.guest is None:
+            bench.guest = GuestView(self._ledger_of(name))
+        bench.guest.begin(time.monotonic_ns())
+
+    def join_trace(self, name: str, events: list[TraceEvent], lost: int) -> Joined:
+        """Joins what the guest traced since :meth:`trace_begins` with what the device saw."""
+        bench = self._named(name)
+        if bench.guest is None:
+            raise LaboratoryError(f"{name}: no trace to join; call trace_begins first")
+        memories = bench.seat.endpoint.space.memories.values()
+        memory = max(memories, key=lambda memory: len(memory.array), default=None)
+        return bench.guest.join(memory, events, lost)
+
+    def mapped_while_read(self, name: str, by_design: bool) -> None:
+        """Whether the driver's strategy keeps pages mapped while the stack reads them."""
+        self._ledger_of(name).state.mapped_while_read = by_design
+
+    def tell(self, name: str, fact: Fact) -> None:
+        """Something that the guest or the testbed found out just now."""
+        self._ledger_of(name).tell(time.monotonic_ns(), fact)
 
     def device_errors(self, name: str) -> int:
         """Exceptions out of the device model: a bug of ours each."""

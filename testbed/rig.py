@@ -17,8 +17,11 @@ from typing import Any
 
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
+from emulator.ledger.facts import Checked
+from emulator.ledger.join import Joined
 from emulator.nic.config import NicConfig
 from emulator.nic.identity import VENDOR_ID
+from pool.registry import STRATEGIES
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.laboratory import Exposed, NicSpec, Traffic
@@ -27,6 +30,7 @@ from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
 from vm.guest import Guest
 from vm.machine import GuestConfig, QemuNic, VfioUserDevice
+from vm.trace import GuestTracer
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
 MAC = bytes.fromhex("02dbed00000a")
@@ -78,14 +82,23 @@ class Steady:
 class Rig:
     """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
 
-    def __init__(self, guest: Guest, devices: DeviceProcess, modules: dict[str, Path]) -> None:
+    def __init__(
+        self,
+        guest: Guest,
+        devices: DeviceProcess,
+        modules: dict[str, Path],
+        nics: Sequence[str] = ("nic",),
+    ) -> None:
         self.guest, self.devices = guest, devices
-        self.modules = modules
+        self.modules, self.nics = modules, tuple(nics)
         self.interface = ""
 
     # ------------------------------------------------------------------ the driver
     async def load(self, strategy: Strategy, nic: NicPlan | None = None) -> None:
         """Loads driver and sink and brings the interface up; returns when it has a carrier."""
+        promised = STRATEGIES[strategy].guarantees
+        for name in self.nics:
+            self.devices.call("mapped_while_read", name, promised.mapped_while_read)
         await self.guest.insmod(self.modules["dmabed_nic"], f"rx_mode={strategy}")
         self.interface = (await self.interfaces())[0]
         if nic is not None:
@@ -143,6 +156,38 @@ class Rig:
             await self.guest.run(loop, timeout_s=timeout_s * 4)
         except CommandFailed as error:
             raise RigError(f"waited {timeout_s} s in vain for {what}") from error
+
+    # ------------------------------------------------------------------ the guest's own view
+    async def addresses(self) -> list[str]:
+        """PCI addresses of our NICs in the guest, in the order they were named."""
+        vendor = f"{VENDOR_ID:#06x}"
+        found = await self.guest.run(
+            "cd /sys/bus/pci/devices; for d in *; do"
+            f" read v <$d/vendor; [ $v = {vendor} ] && echo $d; done; true"
+        )
+        return found.stdout.split()
+
+    async def trace_begin(self) -> GuestTracer:
+        """The guest traces its DMA API from now on; end it with :meth:`trace_join`."""
+        tracer = GuestTracer(self.guest)
+        await tracer.begin()
+        for name in self.nics:
+            self.devices.call("trace_begins", name)
+        return tracer
+
+    async def trace_join(self, tracer: GuestTracer) -> dict[str, Joined]:
+        """Ends the trace; every NIC's ledger is told its part, on its own clock."""
+        trace = await tracer.end()
+        return {
+            name: self.devices.call("join_trace", name, trace.of(address), trace.lost)
+            for name, address in zip(self.nics, await self.addresses(), strict=True)
+        }
+
+    async def check_guest(self) -> list[str]:
+        """Tells the ledger what the guest's kernel complained of so far, and returns it."""
+        found = self.guest.kernel_warnings()
+        self.devices.call("tell", self.nics[0], Checked("dmesg", tuple(found)))
+        return found
 
     # ------------------------------------------------------------------ measurements
     async def map_times(self, pairs: int) -> MapTimes:
@@ -258,7 +303,7 @@ async def open_rig(
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
-            yield Rig(guest, devices, modules)
+            yield Rig(guest, devices, modules, nics)
 
 
 def _mac(index: int) -> bytes:

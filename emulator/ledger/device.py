@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from emulator.iommu.mapping import IOVA_END, Mapping
 from emulator.ledger.events import EventKind
-from emulator.ledger.facts import Armed, Fact, GuestUnmapped
+from emulator.ledger.facts import Armed, Fact, GuestUnmapped, TraceBegan
 from emulator.ledger.policy import Mark
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.rules.catalogue import RULES
@@ -59,11 +59,11 @@ class DeviceLedger:
         self.state = state
         self.name = state.name
         self.live = state.live
-        self.stale = StaleTracker(state.live, self._window_ended, state.policy.clock_error_ns)
+        self.stale = StaleTracker(state.live, self._window_ended)
         self.rules = [rule(state, commons) for rule in rules]
         self.live_at_released: int | None = None
         self._number = state.number
-        self._timeline = commons.timeline
+        self.timeline = commons.timeline
         self._note = commons.timeline.add
         self._windows: dict[str, Amortisation] = {}
         self._find_hooks()
@@ -76,22 +76,26 @@ class DeviceLedger:
 
     def provides(self, *signals: Signal) -> None:
         """The rung promises ``signals``: rules that need them judge from now on."""
-        for signal in signals:
-            if signal not in self.state.signals:
-                self.state.signals.add(signal)
-                for rule in self.rules:
-                    rule.provided(signal)
+        self.state.signals.update(signals)
+
+    def trace_begins(self, now_ns: int) -> None:
+        """The guest traces its DMA API from now on, and all of it will be told."""
+        self.stale.trace_begins()
+        self.tell(now_ns, TraceBegan())
         self._find_hooks()
+
+    def clock_error(self, error_ns: int) -> None:
+        """How far the times that the guest told, and will tell, may be off."""
+        self.state.clock_error_ns = self.stale.slack_ns = error_ns
 
     def tell(self, now_ns: int, fact: Fact) -> None:
         """``fact`` was so at ``now_ns``, on the clock of the ledger; may be told late."""
-        if fact.signal not in self.state.signals:
-            self.provides(fact.signal)
+        self.state.signals.add(fact.signal)
         for judge in self._on_told.get(type(fact), ()):
             judge(now_ns, fact)
         place = fact.place()
         if place is None:
-            place = 0, 0, self._timeline.name_number(type(fact).__name__)
+            place = 0, 0, self.timeline.name_number(type(fact).__name__)
         iova, size, extra = place
         self._note(now_ns, self._number, fact.event, iova, size, extra=extra)
 
@@ -156,7 +160,7 @@ class DeviceLedger:
         all_ok = int(np.count_nonzero(ok)) == len(ok)
         for judge in self._on_accessed:
             judge(now_ns, iovas, lengths, write, ok, all_ok, targets)
-        add = self._timeline.add_batch
+        add = self.timeline.add_batch
         done, refused = (_WRITE, _WRITE_REFUSED) if write else (_READ, _READ_REFUSED)
         if all_ok:
             add(now_ns, self._number, done, iovas, lengths)
@@ -197,7 +201,7 @@ class DeviceLedger:
 
     def marked(self, now_ns: int, name: str) -> None:
         """The guest said so; names in :class:`Mark` mean something, others are recorded."""
-        number = self._timeline.name_number(name)
+        number = self.timeline.name_number(name)
         self._note(now_ns, self._number, EventKind.MARK, extra=number)
         if name not in set(Mark):
             return

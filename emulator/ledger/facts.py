@@ -88,6 +88,13 @@ class TableWritten(Fact):
 
 # ---------------------------------------------------------------------- the guest's side
 @dataclass(slots=True)
+class TraceBegan(Fact):
+    """The guest traces from here on, without a gap: what was there before is not known."""
+
+    signal: ClassVar[Signal] = Signal.TRACE
+
+
+@dataclass(slots=True)
 class GuestMapped(Fact):
     """The guest's DMA API mapped exactly these bytes (``phys``: guest physical address).
 

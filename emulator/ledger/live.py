@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from emulator.iommu.mapping import PAGE_SHIFT, Mapping, target_of
+import numpy as np
+from numpy.typing import NDArray
+
+from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT, Mapping, target_of
 
 BIG_PAGES = 512
 
@@ -76,6 +79,25 @@ class LiveSet:
         if owner is not None:
             return owner
         return next((m for m in self.big if m.iova <= iova < m.end), None)
+
+    def holds(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> bool:
+        """Whether each range lies in one page or big mapping, whatever that allows.
+
+        False: at least one does not, or is beyond what is looked at here; each has to be examined.
+        """
+        return self._covers(self.owners, iovas, lengths)
+
+    def allows(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool) -> bool:
+        """As :meth:`holds`, where the access is allowed too."""
+        return self._covers(self.writable if write else self.readable, iovas, lengths)
+
+    def _covers(
+        self, pages: Collection[int], iovas: NDArray[np.uint64], lengths: NDArray[np.int64]
+    ) -> bool:
+        ends = (iovas.view(np.int64) & PAGE_MASK) + lengths
+        if self.big or np.count_nonzero(ends > PAGE_MASK + 1):
+            return False
+        return all(map(pages.__contains__, (iovas >> PAGE_SHIFT).tolist()))
 
     def hole(self, iova: int, length: int) -> int | None:
         """The first of ``length`` bytes from ``iova`` on that is not mapped; None: all are."""

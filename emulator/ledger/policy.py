@@ -32,9 +32,6 @@ class Policy:
         exposure, reported with their window, not a driver bug.
     exclusive: no guest page may be mapped twice at once, by two devices or by one (otherwise it
         is only counted).
-    mapped_while_read: the strategy keeps pages mapped while the stack reads them, by design: skb
-        heads that the device can write are exposure, not a driver bug.
-    clock_error_ns: how far the guest's times may be off on the ledger's clock.
     stall_ns: an interrupt not answered, or not raised, for so long is a stall.
     limits_ns: what an operation may take, by name.
     keep_violations: of each rule, kept in full; the rest is counted.
@@ -42,8 +39,6 @@ class Policy:
 
     lazy: bool = False
     exclusive: bool = False
-    mapped_while_read: bool = False
-    clock_error_ns: int = 0
     stall_ns: int = SECOND
     limits_ns: Mapping[str, int] = field(default_factory=lambda: dict(LIMITS_NS))
     keep_violations: int = 100

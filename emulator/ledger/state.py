@@ -45,6 +45,8 @@ class DeviceState:
     ring_pages: page number -> running rings with bytes in it. baseline: generations.
     request: (iova, size) of the unmap that is under way. signals: what has been told of.
     by_order: why the device misbehaves on purpose (empty: it does not).
+    clock_error_ns: how far times that the guest told may be off. mapped_while_read: the driver's
+    strategy keeps pages mapped while the stack reads them, by design.
     """
 
     name: str
@@ -61,6 +63,8 @@ class DeviceState:
     request: tuple[int, int] | None = None
     signals: set[Signal] = field(default_factory=lambda: set(ALWAYS))
     by_order: str = ""
+    clock_error_ns: int = 0
+    mapped_while_read: bool = False
     _batch: NDArray[np.uint64] | None = None
     _pages: list[int] = field(default_factory=list)
 
@@ -99,6 +103,11 @@ class DeviceState:
         if self._batch is not iovas:
             self._batch, self._pages = iovas, buffer_pages(iovas, lengths)
         return self._pages
+
+    def owned_among(self, pages: list[int], kind: RingKind) -> list[int]:
+        """Those of ``pages`` in which the device owns a buffer of a ring of ``kind``."""
+        rings = [posted for key, posted in self.posted.items() if key[1] is kind]
+        return [page for ring in rings for page in filter(ring.__contains__, pages)]
 
     def post(self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
         """Buffers go to the device."""

@@ -96,9 +96,6 @@ class Rule:
     def peer_added(self) -> None:
         """Another device joined the ledger."""
 
-    def provided(self, signal: Signal) -> None:
-        """The rung has ``signal``; told once, before the first event of it."""
-
     # The hooks. Times in ns, IOVAs and lengths in bytes; arrays are uint64[n], int64[n], bool[n].
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
         """A mapping was made."""

@@ -43,12 +43,12 @@ class WindowRule(Rule):
 
     def window_ended(self, mapping: Mapping, since_ns: int, until_ns: int) -> None:
         """A window that cannot be the clocks' doing is a violation under a strict policy."""
-        policy = self.state.policy
+        error_ns = self.state.clock_error_ns
         window_ns = until_ns - since_ns
-        if policy.lazy or window_ns <= policy.clock_error_ns:
+        if self.state.policy.lazy or window_ns <= error_ns:
             return
         cause = (
             f"the mapping outlived the guest's own unmap, at {since_ns / 1e9:.9f} s, by "
-            f"{window_ns} ns (clocks agree within {policy.clock_error_ns} ns) under a strict IOMMU"
+            f"{window_ns} ns (clocks agree within {error_ns} ns) under a strict IOMMU"
         )
         self.report(until_ns, cause, mapping.iova, mapping.size, mapping)

@@ -38,15 +38,12 @@ class DirectionRule(Rule):
     ) -> None:
         """A page that is not mapped at all is O-1's."""
         live, write = self.state.live, kind is RingKind.RX_DESC
-        if live.big:
-            return
-        allowed = live.writable if write else live.readable
-        pages = self.state.pages_of(iovas, lengths)
-        if all(map(allowed.__contains__, pages)):
+        if live.big or live.allows(iovas, lengths, write):
             return
         verb = "written" if write else "read"
-        for page in pages:
-            if page in live.owners and page not in allowed:
+        for page in self.state.pages_of(iovas, lengths):
+            mapping = live.owners.get(page)
+            if mapping is not None and not (mapping.writable if write else mapping.readable):
                 cause = (
                     f"posted on {kind.value} of queue {queue} in a page that may not be {verb}: "
                     "mapped in the wrong direction (driver bug)"
@@ -66,16 +63,11 @@ class DirectionRule(Rule):
         """A read that meets a posted receive buffer and no posted transmit buffer or ring."""
         if write or self.state.by_order:
             return
-        pages = set((iovas >> _SHIFT).tolist())
-        mine = [ring for key, ring in self.state.posted.items() if key[1] is RingKind.RX_DESC]
-        if all(map(pages.isdisjoint, mine)):
-            return
-        for page in sorted(pages):
-            if any(page in ring for ring in mine) and not self._readable_for(page):
+        for page in self.state.owned_among((iovas >> _SHIFT).tolist(), RingKind.RX_DESC):
+            if not self._readable_for(page):
                 cause = "the device read a receive buffer that it was given to write (device bug)"
                 self.report(now_ns, cause, page << PAGE_SHIFT, 1 << PAGE_SHIFT)
 
     def _readable_for(self, page: int) -> bool:
-        posted = self.state.posted.items()
-        sent = any(page in ring for key, ring in posted if key[1] is RingKind.TX_DESC)
-        return sent or page in self.state.ring_pages
+        sent = self.state.owned_among([page], RingKind.TX_DESC)
+        return bool(sent) or page in self.state.ring_pages

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from emulator.iommu.mapping import PAGE_SHIFT, Mapping
-from emulator.ledger.facts import Fact, GuestMapped, HeadBuilt
+from emulator.ledger.facts import Fact, GuestMapped, HeadBuilt, TraceBegan
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.shared import frames_of
 from emulator.ledger.signals import Signal
@@ -23,14 +23,15 @@ class SubpageRule(Rule):
     mapped_bytes: what the guest's DMA API was asked to map; reachable_bytes: the pages of it;
     asked: calls. heads: skb heads, with the pointers of their shared info, that were built in a
     page while the device could write it: by design where the strategy keeps pages mapped while the
-    stack reads them (``Policy.mapped_while_read``), a driver bug elsewhere.
+    stack reads them (``DeviceState.mapped_while_read``), exposure under a lazy policy, a driver bug
+    elsewhere.
     """
 
     number = "O-16"
     title = "device-reachable bytes beside the mapped ones; no skb head in a page it can write"
     speaks = "at a head built where the device can write (unless the strategy is known to do so)"
     needs = frozenset({Signal.MAP, Signal.TRACE})
-    facts = (GuestMapped, HeadBuilt)
+    facts = (TraceBegan, GuestMapped, HeadBuilt)
 
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         super().__init__(state, commons)
@@ -45,13 +46,6 @@ class SubpageRule(Rule):
     def beside_bytes(self) -> int:
         """Bytes reachable without having been mapped, summed over all maps of the trace."""
         return self.reachable_bytes - self.mapped_bytes
-
-    def provided(self, signal: Signal) -> None:
-        """With a trace to come, frames are remembered from here on."""
-        if signal is Signal.TRACE:
-            self.idle = False
-            for mapping in self.state.live.mappings():
-                self.mapped(0, mapping)
 
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
         """The frame may be written from now on."""
@@ -69,7 +63,9 @@ class SubpageRule(Rule):
 
     def told(self, now_ns: int, fact: Fact) -> None:
         """Counts bytes; judges heads by what the device could write at their time."""
-        if isinstance(fact, GuestMapped) and not fact.coherent:
+        if isinstance(fact, TraceBegan):
+            self._begin()
+        elif isinstance(fact, GuestMapped) and not fact.coherent:
             self.asked += 1
             self.mapped_bytes += fact.size
             first, last = fact.iova >> PAGE_SHIFT, (fact.iova + fact.size - 1) >> PAGE_SHIFT
@@ -80,8 +76,17 @@ class SubpageRule(Rule):
                 self.heads += 1
                 self._judge(now_ns, fact.frame, mapping)
 
+    def _begin(self) -> None:
+        """With a trace to come, frames are remembered from here on."""
+        self.idle = False
+        self._alive.clear()
+        self._gone.clear()
+        self._order.clear()
+        for mapping in self.state.live.mappings():
+            self.mapped(0, mapping)
+
     def _judge(self, now_ns: int, frame: int, mapping: Mapping) -> None:
-        if self.state.policy.mapped_while_read:
+        if self.state.mapped_while_read or self.state.policy.lazy:
             return
         cause = (
             "an skb head was built in a page that the device can write: it can change the "
@@ -92,7 +97,7 @@ class SubpageRule(Rule):
 
     def _writable_at(self, frame: int, now_ns: int) -> Mapping | None:
         """The mapping through which the device could write the frame then, beyond doubt."""
-        error_ns = self.state.policy.clock_error_ns
+        error_ns = self.state.clock_error_ns
         alive = self._alive.get(frame)
         if alive is not None and alive.mapped_ns + error_ns <= now_ns:
             return alive

@@ -87,8 +87,7 @@ class LiveSetRule(Rule):
     ) -> None:
         """The driver must not send the device where nothing is mapped."""
         live = self.state.live
-        pages = self.state.pages_of(iovas, lengths)
-        if not live.big and all(map(live.owners.__contains__, pages)):
+        if live.holds(iovas, lengths):
             return
         for iova, length in zip(iovas.tolist(), lengths.tolist(), strict=True):
             hole = live.hole(iova, length)

@@ -83,15 +83,14 @@ class DoublePostRule(Rule):
                 self._held.pop(iova, None)
 
     def _judge_pages(self, now_ns: int, queue: int, pages: list[int]) -> None:
-        distinct = set(pages)
-        rings = [ring for key, ring in self.state.posted.items() if key[1] is RingKind.RX_DESC]
-        if len(distinct) == len(pages) and all(map(distinct.isdisjoint, rings)):
+        owned = self.state.owned_among(pages, RingKind.RX_DESC)
+        if not owned and len(set(pages)) == len(pages):
             return
-        seen: set[int] = set()
+        taken = set(owned)
         for page in pages:
-            if page in seen or any(page in ring for ring in rings):
+            if page in taken:
                 self._speak(now_ns, queue, page << PAGE_SHIFT, PAGE_SIZE)
-            seen.add(page)
+            taken.add(page)
 
     def _judge_small(self, now_ns: int, queue: int, iovas: list[int]) -> None:
         for iova in iovas:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from emulator.iommu.mapping import PAGE_SHIFT, PAGE_SIZE
-from emulator.ledger.facts import Fact, GuestMapped, GuestSettled, GuestUnmapped
+from emulator.ledger.facts import Fact, GuestMapped, GuestSettled, GuestUnmapped, TraceBegan
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.signals import Signal
 from emulator.ledger.state import DeviceState
@@ -21,18 +21,13 @@ class PageTableRule(Rule):
     title = "the device's mappings are the guest's, after each invalidation"
     speaks = "when the guest has settled"
     needs = frozenset({Signal.MAP, Signal.TRACE})
-    facts = (GuestMapped, GuestUnmapped, GuestSettled)
+    facts = (TraceBegan, GuestMapped, GuestUnmapped, GuestSettled)
 
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         super().__init__(state, commons)
         self._pages: dict[int, int] = {}
         self._before: set[int] = set()
         self._lost = 0
-
-    def provided(self, signal: Signal) -> None:
-        """What is mapped when the trace begins was mapped by somebody; it is not looked at."""
-        if signal is Signal.TRACE:
-            self._before = {mapping.generation for mapping in self.state.live.mappings()}
 
     def not_judged(self) -> list[str]:
         """A trace with holes proves nothing."""
@@ -41,8 +36,15 @@ class PageTableRule(Rule):
         return super().not_judged()
 
     def told(self, now_ns: int, fact: Fact) -> None:
-        """Keeps the guest's pages, and compares when all is told."""
-        if isinstance(fact, GuestSettled):
+        """Keeps the guest's pages, and compares when all is told.
+
+        What is mapped when the trace begins was mapped by somebody: it is not looked at.
+        """
+        if isinstance(fact, TraceBegan):
+            self._pages.clear()
+            self._lost = 0
+            self._before = {mapping.generation for mapping in self.state.live.mappings()}
+        elif isinstance(fact, GuestSettled):
             self._lost += fact.lost
             if not self._lost:
                 self._compare(now_ns)

@@ -5,7 +5,6 @@ import pytest
 
 from emulator.ledger import Ledger, Mark, Policy
 from emulator.ledger.facts import Freed, Held
-from emulator.ledger.signals import Signal
 from tests.unit.ledger.support import PAGE, RX, TX, Host, said, spoken
 
 
@@ -237,6 +236,6 @@ def test_rule_that_waits_for_a_signal_or_a_peer_is_not_called(ledger, host):
     names = {hook.__self__.number for hook in host.ledger._on_mapped}
     assert names.isdisjoint({"O-2", "O-16"})
     Host(ledger, "nic1")
-    host.ledger.provides(Signal.TRACE)
+    host.ledger.trace_begins(0)
     assert names | {"O-2", "O-16"} == {hook.__self__.number for hook in host.ledger._on_mapped}
     assert {hook.__self__.number for hook in host.ledger._on_returned} == {"O-5"}

@@ -14,7 +14,6 @@ from emulator.ledger.facts import (
     PoolCounted,
     Took,
 )
-from emulator.ledger.signals import Signal
 from tests.unit.ledger.support import PAGE, TX, Host, said, spoken
 
 
@@ -78,7 +77,7 @@ def test_lazy_unmaps_are_no_o8_but_pool_pages_without_mapping_are():
 
 def test_mapping_that_outlived_the_guests_page_table_is_reported_as_o9(ledger, host):
     host.map(PAGE)
-    host.ledger.provides(Signal.TRACE)
+    host.ledger.trace_begins(0)
     host.map(2 * PAGE, PAGE)
     host.tell(GuestMapped(2 * PAGE + 64, 3712))
     host.map(3 * PAGE, 2 * PAGE, size=2 * PAGE)
@@ -101,7 +100,7 @@ def test_page_that_never_reached_the_device_is_reported_as_o9():
 
 def test_page_not_yet_invalidated_is_no_o9_where_invalidation_is_lazy():
     ledger, host = judged(Policy(lazy=True))
-    host.ledger.provides(Signal.TRACE)
+    host.ledger.trace_begins(0)
     host.map(2 * PAGE)
     host.tell(GuestMapped(2 * PAGE, PAGE))
     host.ledger.guest_unmapped(1, 2 * PAGE, PAGE)
@@ -118,7 +117,8 @@ def test_trace_with_holes_is_no_ground_for_o9_and_the_verdict_says_so(ledger, ho
 
 @pytest.mark.parametrize("late", [False, True])
 def test_window_under_a_strict_iommu_is_reported_as_o10(late):
-    ledger, host = judged(Policy(clock_error_ns=20))
+    ledger, host = judged(Policy())
+    host.ledger.clock_error(20)
     for guest_ns, gone_ns in ((100, 120), (200, 190), (300, 321)):
         host.map(PAGE, now=guest_ns - 50)
         if not late:
@@ -149,7 +149,8 @@ def test_time_from_request_to_unmap_is_counted(host):
 
 
 def test_unmaps_are_paired_with_mappings_in_order_although_the_clocks_differ():
-    ledger, host = judged(Policy(lazy=True, clock_error_ns=30))
+    ledger, host = judged(Policy(lazy=True))
+    host.ledger.clock_error(30)
     host.ledger.stale.trace_begins()
     host.map(PAGE, now=100)
     host.unmap(PAGE, now=150)
@@ -178,8 +179,9 @@ def frame_of(host, offset):
 
 
 def test_skb_head_built_where_the_device_can_write_is_reported_as_o16():
-    ledger, host = judged(Policy(clock_error_ns=5))
-    host.ledger.provides(Signal.TRACE)
+    ledger, host = judged(Policy())
+    host.ledger.clock_error(5)
+    host.ledger.trace_begins(0)
     host.map(PAGE, 3 * PAGE, now=100)
     host.map(2 * PAGE, 4 * PAGE, now=100)
     host.unmap(2 * PAGE, now=200)
@@ -195,8 +197,11 @@ def test_skb_head_built_where_the_device_can_write_is_reported_as_o16():
     assert (second.iova, second.page) == (PAGE, 3 * PAGE)
 
 
-def test_skb_head_in_a_page_kept_mapped_by_design_is_counted_only():
-    ledger, host = judged(Policy(mapped_while_read=True))
+@pytest.mark.parametrize("lazy", [False, True])
+def test_skb_head_in_a_page_kept_mapped_by_design_is_counted_only(lazy):
+    ledger, host = judged(Policy(lazy=lazy))
+    host.ledger.state.mapped_while_read = not lazy
+    host.ledger.trace_begins(0)
     host.map(PAGE, 3 * PAGE)
     host.tell(HeadBuilt(frame_of(host, 3 * PAGE)), 300)
     rule = next(rule for rule in host.ledger.rules if rule.number == "O-16")
