@@ -50,6 +50,10 @@ test-vm: setup ## only the tests that boot a guest
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 	@$(RUN) bench
 
+.PHONY: plants
+plants: setup ## plant bugs in the driver, in-process and in the VM, and see each caught by its rule
+	@$(RUN) plants
+
 .PHONY: vm
 vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
 	@$(RUN) vm

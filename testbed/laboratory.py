@@ -16,8 +16,9 @@ from typing import Any
 from emulator.endpoint import Endpoint
 from emulator.iommu.latency import MESSAGE_TIMEOUT_MS, LatencyModel
 from emulator.ledger import DeviceLedger, Ledger, Policy
+from emulator.ledger.events import EventKind
 from emulator.ledger.facts import Fact
-from emulator.ledger.join import GuestView, Joined, TraceEvent
+from emulator.ledger.join import GuestView, Joined, Sample, TraceEvent
 from emulator.loop import DeviceLoop
 from emulator.nic.config import NicConfig
 from emulator.nic.wire.base import Wire
@@ -25,17 +26,23 @@ from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig, Range
 from emulator.nic.wire.pcap import PcapWriter, Replay, Tap, read_pcap
 from emulator.nic_device import NicDevice
 from emulator.seat import DeviceSeat
+from testbed.attack.attacker import Attack, AttackNic
 from testbed.cable import Cable
 from testbed.errors import LaboratoryError
+from testbed.plants.liar import LiarNic
 
 
 @dataclass(frozen=True, slots=True)
 class NicSpec:
-    """One NIC to serve: its name in the ledger, its socket, and what it is built with."""
+    """One NIC to serve: its name in the ledger, its socket, and what it is built with.
+
+    model: the class of the device; others than NicDevice misbehave when they are told to.
+    """
 
     name: str
     socket: Path
     config: NicConfig
+    model: type[NicDevice] = NicDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,7 @@ class Laboratory:
     def __init__(self, specs: list[NicSpec], policy: Policy) -> None:
         self.ledger = Ledger(time.monotonic_ns, policy)
         self._benches: dict[str, _Bench] = {}
+        self._samples: list[Sample] = []
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             for spec in specs:
@@ -121,7 +129,7 @@ class Laboratory:
 
     def _bench(self, spec: NicSpec) -> _Bench:
         cable = Cable()
-        device = NicDevice(spec.config, cable)
+        device = spec.model(spec.config, cable)
         endpoint = Endpoint(device, spec.name, self.ledger, LatencyModel())
         device.link(True, time.monotonic_ns())
         return _Bench(device, DeviceSeat(endpoint, spec.socket), cable)
@@ -196,6 +204,36 @@ class Laboratory:
         bench.device.link(up, time.monotonic_ns())
         bench.seat.wake()
 
+    def lie(self, name: str, lying: bool) -> None:
+        """Whether the NIC's completions name buffers that were never posted.
+
+        Raises:
+            LaboratoryError: it was not built to lie.
+        """
+        device = self._named(name).device
+        if not isinstance(device, LiarNic):
+            raise LaboratoryError(f"{name} does not lie; serve a LiarNic")
+        device.port.lying = lying
+
+    def attack(self, name: str) -> None:
+        """When the driver gives its memory back next, the NIC attacks it.
+
+        Raises:
+            LaboratoryError: it was not built to.
+        """
+        self._attacker(name).armed = True
+        self._ledger_of(name).state.by_order = "an attack on what it was given before"
+
+    def attacked(self, name: str) -> Attack:
+        """What came of the last attack."""
+        return self._attacker(name).result
+
+    def _attacker(self, name: str) -> AttackNic:
+        device = self._named(name).device
+        if not isinstance(device, AttackNic):
+            raise LaboratoryError(f"{name} attacks nobody; serve an AttackNic")
+        return device
+
     def _plug(self, bench: _Bench, wire: Wire) -> None:
         bench.cable.plug(wire)
         bench.seat.wake()
@@ -225,6 +263,25 @@ class Laboratory:
         told = [str(violation) for violation in log.kept[bench.kept_before :]]
         hidden = sum(log.counts.values()) - bench.counted_before - len(told)
         return [*told, f"and {hidden} more violations, counted only"] if hidden else told
+
+    def found(self) -> list[tuple[str, int, str]]:
+        """Rule, time in ns and words of each violation of any device that was kept."""
+        return [(v.rule, v.time_ns, str(v)) for v in self.ledger.log.kept]
+
+    def forget_violations(self) -> None:
+        """Judges as if nothing had been found yet."""
+        self.ledger.log.kept.clear()
+        self.ledger.log.counts.clear()
+
+    def notes(self, since_ns: int) -> list[tuple[int, int]]:
+        """Time in ns and value of what drivers wrote to NOTE, of all devices, in order."""
+        events = self.ledger.timeline.to_array()
+        rows = events[(events["kind"] == EventKind.NOTE) & (events["time_ns"] >= since_ns)]
+        return list(zip(rows["time_ns"].tolist(), rows["extra"].tolist(), strict=True))
+
+    def clock(self) -> int:
+        """Now, on the ledger's clock, in ns."""
+        return time.monotonic_ns()
 
     def window_begin(self, name: str) -> None:
         """Counts maps, unmaps and packets from here."""
@@ -268,7 +325,7 @@ class Laboratory:
         """The guest's tracer runs from now on."""
         bench = self._named(name)
         if bench.guest is None:
-            bench.guest = GuestView(self._ledger_of(name))
+            bench.guest = GuestView(self._ledger_of(name), self._samples)
         bench.guest.begin(time.monotonic_ns())
 
     def join_trace(self, name: str, events: list[TraceEvent], lost: int) -> Joined:

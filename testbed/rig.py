@@ -21,6 +21,7 @@ from emulator.ledger.facts import Checked
 from emulator.ledger.join import Joined
 from emulator.nic.config import NicConfig
 from emulator.nic.identity import VENDOR_ID
+from emulator.nic_device import NicDevice
 from pool.registry import STRATEGIES
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
@@ -94,12 +95,17 @@ class Rig:
         self.interface = ""
 
     # ------------------------------------------------------------------ the driver
-    async def load(self, strategy: Strategy, nic: NicPlan | None = None) -> None:
-        """Loads driver and sink and brings the interface up; returns when it has a carrier."""
+    async def load(
+        self, strategy: Strategy, nic: NicPlan | None = None, parameters: str = ""
+    ) -> None:
+        """Loads the driver and brings the interface up; returns when it has a carrier.
+
+        parameters: more of the module's.
+        """
         promised = STRATEGIES[strategy].guarantees
         for name in self.nics:
             self.devices.call("mapped_while_read", name, promised.mapped_while_read)
-        await self.guest.insmod(self.modules["dmabed_nic"], f"rx_mode={strategy}")
+        await self.guest.insmod(self.modules["dmabed_nic"], f"rx_mode={strategy} {parameters}")
         self.interface = (await self.interfaces())[0]
         if nic is not None:
             await self._size_rings(nic)
@@ -127,15 +133,20 @@ class Rig:
         )
 
     async def interfaces(self) -> list[str]:
-        """Names of the interfaces that belong to our driver.
+        """Names of the interfaces of our driver, in the order in which the NICs were named.
+
+        Root ports are numbered in that order; the buses behind them need not be.
 
         Raises:
             RigError: there is none.
         """
-        found = await self.guest.run("ls -d /sys/bus/pci/drivers/dmabed_nic/*/net/*", check=False)
-        if not found.stdout:
+        found = await self.guest.run(
+            "for f in /sys/bus/pci/drivers/dmabed_nic/*/net/*; do readlink -f $f; done", check=False
+        )
+        names = [Path(path).name for path in sorted(found.stdout.split())]
+        if not names or names == ["*"]:
             raise RigError("the driver is loaded but no interface appeared; see the console log")
-        return [Path(path).name for path in found.stdout.split()]
+        return names
 
     async def _size_rings(self, nic: NicPlan) -> None:
         for interface in await self.interfaces():
@@ -163,9 +174,9 @@ class Rig:
         vendor = f"{VENDOR_ID:#06x}"
         found = await self.guest.run(
             "cd /sys/bus/pci/devices; for d in *; do"
-            f" read v <$d/vendor; [ $v = {vendor} ] && echo $d; done; true"
+            f" read v <$d/vendor; [ $v = {vendor} ] && readlink -f $d; done; true"
         )
-        return found.stdout.split()
+        return [Path(path).name for path in sorted(found.stdout.split())]
 
     async def trace_begin(self) -> GuestTracer:
         """The guest traces its DMA API from now on; end it with :meth:`trace_join`."""
@@ -178,9 +189,14 @@ class Rig:
     async def trace_join(self, tracer: GuestTracer) -> dict[str, Joined]:
         """Ends the trace; every NIC's ledger is told its part, on its own clock."""
         trace = await tracer.end()
-        return {
-            name: self.devices.call("join_trace", name, trace.of(address), trace.lost)
+        parts = [
+            (name, trace.of(address))
             for name, address in zip(self.nics, await self.addresses(), strict=True)
+        ]
+        parts.sort(key=lambda part: -len(part[1]))  # the busiest knows the clock best
+        return {
+            name: self.devices.call("join_trace", name, events, trace.lost)
+            for name, events in parts
         }
 
     async def check_guest(self) -> list[str]:
@@ -282,15 +298,18 @@ async def open_rig(
     nics: Sequence[str] = ("nic",),
     others: Sequence[QemuNic] = (),
     loaded: Sequence[str] = (),
+    driver: Path = DRIVER_SOURCE,
+    model: type[NicDevice] = NicDevice,
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
+    driver: the modules' source. model: of our NICs.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
+    modules = {path.stem: path for path in artifacts.build_module(driver)}
     specs = [
-        NicSpec(name, folder / f"{name}.sock", NicConfig(mac=_mac(index), queues=nic.queues))
+        NicSpec(name, folder / f"{name}.sock", NicConfig(mac=_mac(index), queues=nic.queues), model)
         for index, name in enumerate(nics)
     ]
     config = GuestConfig(

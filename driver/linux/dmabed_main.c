@@ -8,6 +8,7 @@
 #include <linux/pci.h>
 
 #include "dmabed.h"
+#include "dmabed_plants.h"
 
 static const struct dmabed_rx_ops *const dmabed_rx_modes[] = {
 	&dmabed_rx_pool_ops,
@@ -110,7 +111,7 @@ static struct dmabed_priv *dmabed_alloc(struct pci_dev *pdev)
 	priv = netdev_priv(netdev);
 	priv->netdev = netdev;
 	priv->pdev = pdev;
-	priv->rx_ops = dmabed_find_rx_mode(rx_mode);
+	priv->rx_ops = dmabed_plant_rx_ops(dmabed_find_rx_mode(rx_mode));
 	dmabed_recover_init(priv);
 	pci_set_drvdata(pdev, priv);
 	return priv;
@@ -176,7 +177,7 @@ static void dmabed_remove(struct pci_dev *pdev)
 	dmabed_irq_teardown(priv);
 	cancel_delayed_work_sync(&priv->reset_work);
 	dmabed_write(priv, DMABED_NOTE, DMABED_NOTE_GAVE_BACK);
-	pci_clear_master(pdev);
+	dmabed_plant_clear_master(priv);
 	dmabed_write(priv, DMABED_NOTE, DMABED_NOTE_GONE);
 	dmabed_pci_teardown(priv);
 	free_netdev(priv->netdev);

@@ -97,7 +97,7 @@ class InProcessHost:
         wire: Wire,
         wrap: WrapDma | None,
     ) -> None:
-        self._machine = machine
+        self.machine = self._machine = machine
         self.ledger: DeviceLedger = machine.ledger.device(name)
         self.space = AddressSpace(name)
         self.iovas = IovaAllocator()

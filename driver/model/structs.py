@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from driver.model.host import Coherent, Host
 from driver.model.skb import BufferOwner, SkbBatch
+from driver.model.steps import Steps
 from emulator.nic.descriptors import COMPLETION
 from pool.buffers import NO_IOVA, BufferBatch
 from pool.interface import BufferPool
@@ -195,7 +196,7 @@ class Qp:
 class Priv:
     """A device. set: its queue pairs, empty while the interface is down.
 
-    dying: closed pools whose pages are still out. faults: texts of refused DMA, the latest last.
+    dying: closed pools whose pages are still out. steps: what a planted bug replaces.
     """
 
     host: Host
@@ -222,3 +223,4 @@ class Priv:
     last_reset_ns: int = 0
     gone: bool = False
     removed: bool = False
+    steps: Steps = field(default_factory=Steps)

@@ -19,7 +19,6 @@ from emulator.ledger.facts import Armed, Fact, GuestUnmapped, TraceBegan
 from emulator.ledger.policy import Mark
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.rules.catalogue import RULES
-from emulator.ledger.rules.o2_cross_device import CrossDeviceRule
 from emulator.ledger.rules.o18_amortisation import Amortisation, AmortisationRule
 from emulator.ledger.signals import Signal
 from emulator.ledger.stale import StaleTracker
@@ -291,14 +290,8 @@ class DeviceLedger:
     @property
     def totals(self) -> Amortisation:
         """Exact counts since the device joined the ledger."""
-        rule = self._rule(AmortisationRule)
+        rule = self.rule(AmortisationRule)
         return Amortisation() if rule is None else rule.total
-
-    @property
-    def shared_pages(self) -> int:
-        """Pages mapped while another device had the same memory mapped (information)."""
-        rule = self._rule(CrossDeviceRule)
-        return 0 if rule is None else rule.shared
 
     def window_begin(self, now_ns: int, name: str) -> None:
         """Starts counting under ``name``; again: starts over."""
@@ -312,7 +305,8 @@ class DeviceLedger:
         """
         return self.totals.minus(self._windows.pop(name), now_ns)
 
-    def _rule(self, kind: type[RuleT]) -> RuleT | None:
+    def rule(self, kind: type[RuleT]) -> RuleT | None:
+        """The rule of that class, if it is in force."""
         return next((rule for rule in self.rules if isinstance(rule, kind)), None)
 
     def _find_hooks(self) -> None:

@@ -73,13 +73,14 @@ class Joined:
 class GuestView:
     """What the guest of one device traces, told to the device's ledger trace by trace.
 
-    Samples for the clock are kept from one trace to the next. Pools are counted in a trace that
+    Samples for the clock, in ``samples``, are kept from one trace to the next; devices of one guest
+    may share them. Pools are counted in a trace that
     began while no driver was bound.
     """
 
-    def __init__(self, device: DeviceLedger) -> None:
+    def __init__(self, device: DeviceLedger, samples: list[Sample] | None = None) -> None:
         self._device = device
-        self._samples: list[Sample] = []
+        self._samples = [] if samples is None else samples
         self._since_ns = 0
         self._pools_known = False
 

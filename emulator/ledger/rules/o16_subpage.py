@@ -14,6 +14,7 @@ from emulator.ledger.signals import Signal
 from emulator.ledger.state import DeviceState
 
 HISTORY = 1 << 16
+NEVER = 1 << 63
 Life = tuple[Mapping, int]
 
 
@@ -38,9 +39,8 @@ class SubpageRule(Rule):
         self.asked = self.mapped_bytes = self.reachable_bytes = 0
         self.heads = 0
         self.idle = True
-        self._alive: dict[int, Mapping] = {}
-        self._gone: dict[int, Life] = {}
-        self._order: deque[int] = deque()
+        self._lives: dict[int, dict[int, Life]] = {}
+        self._ended: deque[tuple[int, int]] = deque()
 
     @property
     def beside_bytes(self) -> int:
@@ -51,15 +51,19 @@ class SubpageRule(Rule):
         """The frame may be written from now on."""
         if mapping.writable:
             for _, frame in frames_of(mapping):
-                self._alive[frame] = mapping
+                self._lives.setdefault(frame, {})[mapping.generation] = (mapping, NEVER)
 
     def unmapped(self, now_ns: int, mappings: Sequence[Mapping]) -> None:
         """And until now."""
         for mapping in mappings:
             for _, frame in frames_of(mapping):
-                if self._alive.get(frame) is mapping:
-                    del self._alive[frame]
-                    self._remember(frame, (mapping, now_ns))
+                lives = self._lives.get(frame, {})
+                if mapping.generation in lives:
+                    lives[mapping.generation] = (mapping, now_ns)
+                    self._ended.append((frame, mapping.generation))
+        while len(self._ended) > HISTORY:
+            frame, generation = self._ended.popleft()
+            self._lives[frame].pop(generation, None)
 
     def told(self, now_ns: int, fact: Fact) -> None:
         """Counts bytes; judges heads by what the device could write at their time."""
@@ -79,9 +83,8 @@ class SubpageRule(Rule):
     def _begin(self) -> None:
         """With a trace to come, frames are remembered from here on."""
         self.idle = False
-        self._alive.clear()
-        self._gone.clear()
-        self._order.clear()
+        self._lives.clear()
+        self._ended.clear()
         for mapping in self.state.live.mappings():
             self.mapped(0, mapping)
 
@@ -98,16 +101,7 @@ class SubpageRule(Rule):
     def _writable_at(self, frame: int, now_ns: int) -> Mapping | None:
         """The mapping through which the device could write the frame then, beyond doubt."""
         error_ns = self.state.clock_error_ns
-        alive = self._alive.get(frame)
-        if alive is not None and alive.mapped_ns + error_ns <= now_ns:
-            return alive
-        mapping, gone_ns = self._gone.get(frame, (None, 0))
-        if mapping is None or not mapping.mapped_ns + error_ns <= now_ns <= gone_ns - error_ns:
-            return None
-        return mapping
-
-    def _remember(self, frame: int, life: Life) -> None:
-        self._gone[frame] = life
-        self._order.append(frame)
-        if len(self._order) > HISTORY:
-            self._gone.pop(self._order.popleft(), None)
+        for mapping, gone_ns in self._lives.get(frame, {}).values():
+            if mapping.mapped_ns + error_ns <= now_ns < gone_ns - error_ns:
+                return mapping
+        return None

@@ -131,3 +131,14 @@ def test_trace_without_a_map_in_common_is_refused():
     pair.trace(1000, Traced.MAPPED, PAGE, 64)
     with pytest.raises(ClockError):
         pair.join()
+
+
+def test_head_in_a_page_that_was_mapped_again_before_its_first_unmap_is_reported_as_o16():
+    pair = Pair()
+    pair.map(1000, 4, phys=40 * PAGE)
+    pair.trace(1500, Traced.HEAD, 40 * PAGE)
+    pair.map(2000, 5, phys=40 * PAGE)
+    pair.unmap(3010, 4, 3000)
+    pair.unmap(4010, 5, 4000)
+    pair.join()
+    assert spoken(pair.ledger) == {"O-16": 1} and pair.ledger.log.kept[0].iova == 4 * PAGE

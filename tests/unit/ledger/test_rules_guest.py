@@ -193,6 +193,12 @@ def test_skb_head_built_where_the_device_can_write_is_reported_as_o16():
     host.tell(HeadBuilt(frame_of(host, 3 * PAGE)), 300)
     assert spoken(ledger) == {"O-16": 2}
     first, second = ledger.log.kept
+    for life in range(10, 20):  # the page goes round: each of its lives is remembered
+        host.map(2 * PAGE, 4 * PAGE, now=life * 100)
+        host.unmap(2 * PAGE, now=life * 100 + 50)
+    host.tell(HeadBuilt(frame_of(host, 4 * PAGE)), 1225)
+    host.tell(HeadBuilt(frame_of(host, 4 * PAGE)), 1275)
+    assert spoken(ledger) == {"O-16": 3}
     assert (first.iova, first.page, first.time_ns) == (2 * PAGE, 4 * PAGE, 150)
     assert (second.iova, second.page) == (PAGE, 3 * PAGE)
 
