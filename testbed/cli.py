@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     attack = actions.add_parser("attack", help="write to memory the guest has given to others")
     attack.add_argument("--iommu", choices=[i for i in IOMMUS if i != "none"], action="append")
     attack.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
+    attack.add_argument("--unmap-us", type=int, default=1000, help="added to each unmap")
     attack.add_argument("--out", type=Path, default=OUT, help="where logs and figures are kept")
     attack.set_defaults(action=_attack)
     server = actions.add_parser("serve", help="serve a device of your own to QEMU")
@@ -127,7 +128,7 @@ def _attack(chosen: argparse.Namespace) -> int:
     from testbed.attack.run import ATTACKED, show_attacks
 
     folder = run_folder(chosen.out, kind="attack")
-    return show_attacks(chosen.iommu or ATTACKED, chosen.rx_mode, folder)
+    return show_attacks(chosen.iommu or ATTACKED, chosen.rx_mode, folder, chosen.unmap_us)
 
 
 def _steps(scenario: Scenario) -> int:

@@ -8,6 +8,7 @@ reply the guest waits for. Its public methods are what the run calls from outsid
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -344,6 +345,10 @@ class Laboratory:
     def tell(self, name: str, fact: Fact) -> None:
         """Something that the guest or the testbed found out just now."""
         self._ledger_of(name).tell(time.monotonic_ns(), fact)
+
+    def save_verdict(self, path: Path) -> None:
+        """Writes the verdict, with what was not judged and why, to ``path`` (.json)."""
+        path.write_text(json.dumps(self.verdict(), indent=1))
 
     def device_errors(self, name: str) -> int:
         """Exceptions out of the device model: a bug of ours each."""

@@ -121,6 +121,25 @@ static void dmabed_p17_map_elsewhere(struct dmabed_rx *rx)
 	pci_dev_put(other);
 }
 
+/* P15: a pool for all: a page of the first device's pool, mapped for another. */
+static void dmabed_p15_share(struct dmabed_rx *rx)
+{
+	static struct dmabed_rx *owner;
+	struct page *page;
+
+	if (!owner)
+		owner = rx;
+	if (owner == rx || owner->qp->priv == rx->qp->priv || !owner->pool ||
+	    !dmabed_plant_acts(rx->qp->priv, 15))
+		return;
+	page = page_pool_dev_alloc_pages(owner->pool);
+	if (page)
+		dmabed_repost(rx, dma_map_page(rx->ring.dev, page,
+					       DMABED_RX_HEADROOM,
+					       DMABED_RX_BUF_LEN,
+					       DMA_FROM_DEVICE));
+}
+
 /* P20: the map failed, and nobody looked. */
 static void dmabed_p20_unchecked(struct dmabed_rx *rx)
 {
@@ -158,6 +177,8 @@ static void dmabed_planted_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
 		return;
 	if (plant == 6)
 		dmabed_p6_recycle_early(rx, before);
+	if (plant == 15)
+		dmabed_p15_share(rx);
 	if (plant == 17)
 		dmabed_p17_map_elsewhere(rx);
 	if (plant == 20)

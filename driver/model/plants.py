@@ -161,6 +161,51 @@ class MapElsewhere(Plant):
         return self._other.dma
 
 
+class BothDma(DmaApi):
+    """Maps every page for two devices; what is handed out are the addresses of the first."""
+
+    def __init__(self, dma: DmaApi, other: DmaApi) -> None:
+        self._dma, self._other = dma, other
+        self._twins: dict[int, int] = {}
+
+    @property
+    def domain(self) -> int:
+        """See :class:`pool.interface.DmaApi`."""
+        return self._dma.domain
+
+    def map_pages(self, pfns: PfnArray, direction: Direction, order: int = 0) -> IovaArray:
+        """See :class:`pool.interface.DmaApi`."""
+        iovas = self._dma.map_pages(pfns, direction, order)
+        twins = self._other.map_pages(pfns, direction, order)
+        self._twins.update(zip(iovas.tolist(), twins.tolist(), strict=True))
+        return iovas
+
+    def unmap_pages(self, iovas: IovaArray, order: int = 0) -> None:
+        """See :class:`pool.interface.DmaApi`."""
+        self._dma.unmap_pages(iovas, order)
+        twins = [self._twins.pop(iova) for iova in iovas.tolist()]
+        self._other.unmap_pages(np.array(twins, np.uint64), order)
+
+    def sync_for_device(self, iovas: IovaArray, lengths: NDArray[np.int64]) -> None:
+        """See :class:`pool.interface.DmaApi`."""
+        self._dma.sync_for_device(iovas, lengths)
+
+    def sync_for_cpu(self, iovas: IovaArray, lengths: NDArray[np.int64]) -> None:
+        """See :class:`pool.interface.DmaApi`."""
+        self._dma.sync_for_cpu(iovas, lengths)
+
+
+class SharePool(MapElsewhere):
+    """P15: one pool for two devices, its pages mapped for both."""
+
+    number = 15
+
+    def pool_dma(self, host: Host) -> DmaApi:
+        """See :class:`~driver.model.steps.Steps`."""
+        run_to_completion(self.acts(host))
+        return BothDma(host.dma, self._other.dma)
+
+
 class BuildBeforeUnmap(Plant):
     """P18: a buffer goes to the stack before it is unmapped."""
 
@@ -236,8 +281,8 @@ PLANTS: Mapping[int, type[Plant]] = MappingProxyType(
         plant.number: plant
         for plant in (
             DrainEarly, ForgetUndo, UnmapTwice, PageShort, FreeAfterFailedReload, RecycleEarly,
-            DestroyEarly, TrustIndex, LeaveMaster, MapElsewhere, BuildBeforeUnmap, LeavePool,
-            IgnoreMapError,
+            DestroyEarly, TrustIndex, LeaveMaster, SharePool, MapElsewhere, BuildBeforeUnmap,
+            LeavePool, IgnoreMapError,
         )
     }
 )  # fmt: skip

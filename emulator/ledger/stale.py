@@ -22,7 +22,8 @@ class Windows:
     """Stale windows of one device.
 
     histogram: k -> windows of less than 2^k ns and at least 2^(k-1). unmatched: times told by the
-    guest for which no mapping was known. prompt: mappings that were gone when the guest said so.
+    guest for which no mapping was known. prompt: mappings that were gone when the guest said so, or
+    so soon afterwards that it may be the clocks' doing.
     """
 
     count: int = 0
@@ -99,11 +100,14 @@ class StaleTracker:
                 self._end(mapping, begin_ns, now_ns)
 
     def _end(self, mapping: Mapping, since_ns: int, until_ns: int) -> None:
+        own = mapping.generation in self._own
+        self._own.discard(mapping.generation)
+        if own and until_ns - since_ns <= self.slack_ns:
+            self.windows.prompt += 1
+            return
         self.windows.add(until_ns - since_ns)
-        if mapping.generation in self._own:
-            self._own.discard(mapping.generation)
-            if self._ended is not None:
-                self._ended(mapping, since_ns, until_ns)
+        if own and self._ended is not None:
+            self._ended(mapping, since_ns, until_ns)
 
     def guest_unmapped(self, guest_ns: int, iova: int, size: int) -> None:
         """The guest gave the range up at ``guest_ns``, on the clock of the ledger.
@@ -144,9 +148,6 @@ class StaleTracker:
         if since_ns is not None:
             self.windows.take_back(max(gone_ns - since_ns, 0))
             guest_ns = min(guest_ns, since_ns)
-        if gone_ns <= guest_ns:
-            self.windows.prompt += 1
-            return
         self._own.add(mapping.generation)
         self._end(mapping, guest_ns, gone_ns)
 

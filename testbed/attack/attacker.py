@@ -41,6 +41,9 @@ class Attack:
     over: bool
 
 
+NOTHING = Attack(0, 0, 0, (), True)
+
+
 class Spy:
     """An observer that remembers what was posted, and tells when the memory was given back."""
 
@@ -98,17 +101,16 @@ class AttackNic(NicDevice):
         due = super().step(now_ns)
         if not len(self._left):
             return due
-        if now_ns - self._since_ns > _LIMIT_NS:
+        after_ns = max(now_ns - self._since_ns, 0)
+        if after_ns > _LIMIT_NS:
             self._left = self._left[:0]
             return due
-        frames = FrameBatch.of(
-            [CANARY.pack(MAGIC, iova, now_ns - self._since_ns) for iova in self._left.tolist()]
-        )
+        frames = FrameBatch.of([CANARY.pack(MAGIC, iova, after_ns) for iova in self._left.tolist()])
         landed = self.dma.scatter(self._left, frames)
         self._left = self._left[landed]
         self._writes += len(self._left)
-        self._last.update(dict.fromkeys(self._left.tolist(), now_ns - self._since_ns))
-        return now_ns
+        self._last.update(dict.fromkeys(self._left.tolist(), after_ns))
+        return now_ns if len(self._left) else due
 
     @property
     def result(self) -> Attack:

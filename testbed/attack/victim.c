@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
 /*
  * The victim of an attack on stale mappings: takes a network interface down, so
- * that its driver gives its pages back, and at once fills fresh memory of its own
- * with a pattern. Nobody but this process writes there; whatever changes was
- * written by the device. It prints how many pages changed, and where the first.
+ * that its driver gives its pages back, and at once writes pages of its own into
+ * a pipe. The kernel keeps them in fresh pages, of the kind that it had lent to
+ * the driver. What is read from the pipe later and is not what was written came
+ * from the device. It prints how many pages have such bytes, and the first.
  */
+#include <fcntl.h>
 #include <net/if.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #define PAGE		4096
 #define WORDS		(PAGE / sizeof(uint64_t))
 #define PATTERN		0x5a5a5a5a00000000ULL
+#define WAIT_US		800000
 
 static int take_down(const char *name)
 {
@@ -37,27 +39,34 @@ static double now(void)
 	return at.tv_sec + at.tv_nsec / 1e9;
 }
 
-static void fill(volatile uint64_t *words, size_t pages)
+static size_t fill(int pipe, uint64_t *page, size_t pages)
 {
-	for (size_t i = 0; i < pages * WORDS; i++)
-		words[i] = PATTERN + i;
+	size_t done = 0;
+
+	for (size_t i = 0; i < WORDS; i++)
+		page[i] = PATTERN + i;
+	while (done < pages && write(pipe, page, PAGE) == PAGE)
+		done++;
+	return done;
 }
 
-/* Returns the pages with a word that is not the pattern; the first is printed. */
-static size_t scan(const volatile uint64_t *words, size_t pages)
+/* Returns the pages that are not as they were written; the first is printed. */
+static size_t scan(int pipe, uint64_t *page, size_t pages)
 {
 	size_t changed = 0;
 
-	for (size_t page = 0; page < pages; page++) {
-		for (size_t i = page * WORDS; i < (page + 1) * WORDS; i++) {
-			if (words[i] == PATTERN + i)
+	for (size_t number = 0; number < pages; number++) {
+		if (read(pipe, page, PAGE) != PAGE)
+			break;
+		for (size_t i = 0; i + 2 < WORDS; i++) {
+			if (page[i] == PATTERN + i)
 				continue;
 			if (!changed++)
-				printf("first %zu %zu %llx %llx %llu\n", page,
-				       i % WORDS * sizeof(uint64_t),
-				       (unsigned long long)words[i],
-				       (unsigned long long)words[i + 1],
-				       (unsigned long long)words[i + 2]);
+				printf("first %zu %zu %llx %llx %llu\n", number,
+				       i * sizeof(uint64_t),
+				       (unsigned long long)page[i],
+				       (unsigned long long)page[i + 1],
+				       (unsigned long long)page[i + 2]);
 			break;
 		}
 	}
@@ -66,22 +75,20 @@ static size_t scan(const volatile uint64_t *words, size_t pages)
 
 int main(int argc, char **argv)
 {
-	size_t pages = argc > 2 ? strtoul(argv[2], NULL, 0) : 1024;
-	uint64_t *words;
-	double down, filled;
+	size_t pages = argc > 2 ? strtoul(argv[2], NULL, 0) : 256;
+	static uint64_t page[WORDS];
+	double down, claimed;
+	int ends[2];
 
-	words = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (argc < 2 || words == MAP_FAILED)
-		return EXIT_FAILURE;
-	madvise(words, pages * PAGE, MADV_NOHUGEPAGE);
-	if (take_down(argv[1]))
+	if (argc < 2 || pipe(ends) ||
+	    fcntl(ends[1], F_SETPIPE_SZ, (int)(pages * PAGE)) < 0 ||
+	    fcntl(ends[1], F_SETFL, O_NONBLOCK) || take_down(argv[1]))
 		return EXIT_FAILURE;
 	down = now();
-	fill(words, pages);
-	filled = now();
-	usleep(300000);
-	printf("changed %zu of %zu\n", scan(words, pages), pages);
-	printf("filled_us %.0f\n", (filled - down) * 1e6);
+	pages = fill(ends[1], page, pages);
+	claimed = now();
+	usleep(WAIT_US);
+	printf("changed %zu of %zu\n", scan(ends[0], page, pages), pages);
+	printf("claimed_us %.0f\n", (claimed - down) * 1e6);
 	return EXIT_SUCCESS;
 }

@@ -71,6 +71,7 @@ BUGS: tuple[PlantedBug, ...] = (
     PlantedBug(8, "destroy the pool while NAPI still runs", ("O-3", "O-5"), _POOL),
     PlantedBug(10, "trust index and length that the device wrote", ("O-20",), _POOL, Scene.LIES),
     PlantedBug(13, "leave bus mastering on after remove", ("O-7", "O-11"), _MAP),
+    PlantedBug(15, "take pages from the pool of another device", ("O-2",), _POOL, Scene.TWO),
     PlantedBug(17, "map with another device's struct device", ("O-2",), _MAP, Scene.TWO),
     PlantedBug(18, "build_skb in a page the device can still write", ("O-16",), _MAP),
     PlantedBug(

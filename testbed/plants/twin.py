@@ -87,6 +87,8 @@ class _Bed:
         wire = Generator(GeneratorConfig(seed=1, sizes=Fixed(60), count=FRAMES, flows=4))
         self.host = self.machine.add_device(_nic(0), wire, wrap=lying if liar else None)
         other = self.machine.add_device(_nic(1), wire)
+        go(other.set_bus_master(True))
+        other.ledger.note(0, 1)
         self.stack = WatchedStack(self.host, 2)
         self.host.ledger.trace_begins(0)
         self.host.ledger.state.mapped_while_read = bug.strategy == "page_pool"
@@ -94,7 +96,7 @@ class _Bed:
 
     def _steps(self, other: InProcessHost) -> Steps:
         kind = PLANTS[self.bug.number]
-        return MapElsewhere(other) if kind is MapElsewhere else kind()
+        return kind(other) if issubclass(kind, MapElsewhere) else kind()
 
     def play(self) -> None:
         """Load, traffic, unload; a driver that crashes is what the guest's checkers see."""

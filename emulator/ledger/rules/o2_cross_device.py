@@ -20,7 +20,9 @@ class CrossDeviceRule(Rule):
     """An IOVA that only another device has mapped is not used, and no RX page has two owners.
 
     ``shared`` counts pages that were mapped while another device had their memory mapped:
-    information, unless the policy says exclusive. All-of-RAM mappings are not looked at.
+    information, unless the policy says exclusive. A page that is posted for receive while another
+    device may write it is a violation (under a lazy policy only if it is posted there as well).
+    All-of-RAM mappings are not looked at.
     """
 
     number = "O-2"
@@ -116,19 +118,21 @@ class CrossDeviceRule(Rule):
     def _judge_shared_buffer(self, now_ns: int, page: int, frame: int) -> None:
         for number, pages in self.commons.frames.others(self.state.number, frame).items():
             other = self.commons.devices[number]
-            for key, posted in other.posted.items():
-                shared = pages.intersection(posted) if key[1] is RingKind.RX_DESC else ()
-                if shared:
-                    self._report_shared(now_ns, page, other, min(shared), key[0])
+            for its_page in sorted(pages):
+                mapping = other.live.owners.get(its_page)
+                if mapping is None or mapping.generation in other.baseline or not mapping.writable:
+                    continue
+                posted = bool(other.owned_among([its_page], RingKind.RX_DESC))
+                if posted or not self.state.policy.lazy:
+                    self._report_shared(now_ns, page, other, mapping, posted)
                     return
 
     def _report_shared(
-        self, now_ns: int, page: int, other: DeviceState, its_page: int, queue: int
+        self, now_ns: int, page: int, other: DeviceState, mapping: Mapping, posted: bool
     ) -> None:
-        mapping = other.live.owners[its_page]
+        how = "it is posted there as well" if posted else "it is still mapped there"
         cause = (
-            f"a receive buffer lies in a page that {other.name} can write too: it is posted on "
-            f"queue {queue} there, at IOVA {its_page << PAGE_SHIFT:#x}, mapped at "
-            f"{mapping.mapped_ns / 1e9:.9f} s"
+            f"a receive buffer lies in a page that {other.name} can write too: {how}, at IOVA "
+            f"{mapping.iova:#x}, mapped at {mapping.mapped_ns / 1e9:.9f} s"
         )
         self.report(now_ns, cause, page << PAGE_SHIFT, 1 << PAGE_SHIFT)

@@ -206,9 +206,29 @@ def test_two_devices_that_post_one_page_are_both_named_with_their_times_by_o2(le
     host.post(PAGE, queue=3)
     other.post(9 * PAGE, now=33)
     line = said(ledger)
-    for word in ("O-2 nic1", "0.000000033 s", "nic0", "queue 3", "0x1000", "0.000000011 s",
-                 "guest page 0x5000", "0.000000022 s"):  # fmt: skip
+    words = ["O-2 nic1", "0.000000033 s", "nic0", "posted there as well", "0x1000"]
+    words += ["0.000000011 s", "guest page 0x5000", "0.000000022 s"]
+    for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_page_another_device_can_still_write_is_reported_as_o2_when_posted(lazy):
+    ledger = Ledger(lambda: 0, Policy(lazy=lazy))
+    host = Host(ledger)
+    other = Host(ledger, "nic1", host.memory)
+    other.map(7 * PAGE, 4 * PAGE, writable=False)
+    other.map(8 * PAGE, 3 * PAGE)
+    other.ledger.note(0, 1)
+    other.map(9 * PAGE, 5 * PAGE, now=22)
+    for page in (3, 4, 5):
+        host.map(page * PAGE, page * PAGE)
+    host.post(3 * PAGE, 4 * PAGE)
+    assert spoken(ledger) == {}
+    host.post(5 * PAGE)
+    assert spoken(ledger) == ({} if lazy else {"O-2": 1})
+    if not lazy:
+        assert "still mapped there, at IOVA 0x9000" in said(ledger)
 
 
 def test_every_rule_names_what_it_needs_and_is_silent_about_what_it_lacks(host):

@@ -127,6 +127,7 @@ def test_window_under_a_strict_iommu_is_reported_as_o10(late):
         if late:
             host.ledger.guest_unmapped(guest_ns, PAGE, PAGE)
     assert spoken(ledger) == {"O-10": 1}
+    assert (host.ledger.stale.windows.count, host.ledger.stale.windows.prompt) == (1, 2)
     found = ledger.log.kept[0]
     assert (found.time_ns, found.iova, found.mapped_ns) == (321, PAGE, 250)
     assert "by 21 ns" in found.cause and "0.000000300 s" in found.cause
