@@ -54,6 +54,10 @@ bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 plants: setup ## plant bugs in the driver, in-process and in the VM, and see each caught by its rule
 	@$(RUN) plants
 
+.PHONY: count
+count: setup ## count instructions, atomics and maps per packet of each receive strategy
+	@$(RUN) count
+
 .PHONY: vm
 vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
 	@$(RUN) vm

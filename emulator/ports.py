@@ -71,6 +71,8 @@ class IrqPort(Protocol):
 class RingKind(Enum):
     """The four rings of a queue pair."""
 
+    __hash__ = object.__hash__  # members are single: Enum's own, in Python, costs a microsecond
+
     RX_DESC = "rx descriptors"
     RX_CQ = "rx completions"
     TX_DESC = "tx descriptors"

@@ -5,17 +5,26 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from emulator.endpoint import ClientMemory, Endpoint
 from emulator.vfio_user.server import Server
 
 
 class DeviceSeat:
-    """``endpoint`` behind a vfio-user server at ``path``; see :class:`~emulator.loop.Seat`."""
+    """``endpoint`` behind a vfio-user server at ``path``; see :class:`~emulator.loop.Seat`.
 
-    def __init__(self, endpoint: Endpoint, path: str | os.PathLike[str]) -> None:
+    clock: ns now, the clock of :meth:`service`; asked when a message has arrived.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        path: str | os.PathLike[str],
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.endpoint = endpoint
-        self.server = Server(path, endpoint, clock=time.monotonic_ns)
+        self.server = Server(path, endpoint, clock=clock)
         endpoint.reach_by_messages(ClientMemory(self.server.dma_read, self.server.dma_write))
         self._due_ns: int | None = 0
 

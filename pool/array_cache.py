@@ -15,76 +15,119 @@ stack reads, the device can still write.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import PAGE_SIZE, BufferBatch
+from emulator.kernel import Ints, kernel
+from pool import stores
+from pool.buffers import PAGE_SHIFT, PAGE_SIZE
+from pool.counters import GIVEN, OWN, RECYCLED_CACHE
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import KeptPages, PageStack
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import leave, leave_all, lend_fresh
+from pool.pool import BufferPool
+from pool.ports import Host
+from pool.steps import (
+    BATCH,
+    CLOSING,
+    REMOTE,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+)
+from pool.stores import Stack
+
+CACHE_FULL, REMOTE_FREES, BYTES_WASTED = range(OWN, OWN + 3)
 
 
-@dataclass(slots=True)
-class ArrayCacheCounters(PoolCounters):
-    """What the array did, and what one page per packet costs."""
+class ArrayCacheState(NamedTuple):
+    """array: of frames."""
 
-    cache_full: int = 0
-    """Pages that came back on the own CPU and found no room."""
-    remote_frees: int = 0
-    """Pages that came back on another CPU: lost to the array."""
-    bytes_wasted: int = 0
-    """Bytes of received buffers' pages in which no packet was."""
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    array: Stack
 
 
-class ArrayCache(KeptPages):
-    """An array of ``pool_size`` pages."""
+class ArrayCache(BufferPool):
+    """An array of ``pool_size`` pages.
+
+    cache_full: pages that came back on the own CPU and found no room; remote_frees: pages that came
+    back on another CPU, lost to the array; bytes_wasted: bytes of received buffers' pages in which
+    no packet was.
+    """
 
     name: ClassVar[str] = "array_cache"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
-    counters: ArrayCacheCounters
+    own_counters = ("cache_full", "remote_frees", "bytes_wasted")
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         super().__init__(allocator, dma, config)
-        self.counters = ArrayCacheCounters()
-        self._array = PageStack(config.pool_size)
+        array = stores.make_stack(config.pool_size)
+        self.state = ArrayCacheState(*self.common(), np.zeros(BATCH, np.int64), array)
 
-    def take(self, n: int) -> BufferBatch:
-        """Pops, then allocates singly. See :meth:`BufferPool.take`."""
-        self._check_open()
-        pfns = self._array.pop(n)
-        if len(pfns) < n:
-            pfns = np.concatenate((pfns, self._alloc_singly(n - len(pfns))))
-        return self._lend(pfns)
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Syncs for the CPU; the mapping stays."""
-        self.counters.bytes_wasted += len(batch) * PAGE_SIZE - int(lengths.sum())
-        return super().receive(batch, lengths)
+@implement_take(ArrayCacheState)
+def _take(pool: ArrayCacheState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """Pops, then allocates singly."""
+    done = min(n, stores.count(pool.array))
+    for i in range(done):
+        lend(pool, stores.pop(pool.array), i, mem, iova)
+    return lend_fresh(pool, host, done, n, mem, iova)
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """To the array unless the page comes from another CPU or the pool is closing."""
-        self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        pfns = batch.pfns
-        if context is Context.REMOTE:
-            self.counters.remote_frees += len(pfns)
-        elif not self._closing:  # in teardown NAPI is off: nobody else is at the array
-            room = self._config.pool_size - len(self._array)
-            self.counters.cache_full += max(0, len(pfns) - room)
-            self._recycle(batch[:room])
-            pfns = pfns[room:]
-        self._leave(pfns)
 
-    def close(self) -> int:
-        """Empties the array. See :meth:`BufferPool.close`."""
-        self._closing = True
-        self._leave(self._array.pop(len(self._array)))
-        return self.counters.inflight
+@implement_receive(ArrayCacheState)
+def _receive(
+    pool: ArrayCacheState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; the mapping stays."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+    for i in range(n):
+        pool.c[BYTES_WASTED] += PAGE_SIZE - lengths[i]
 
-    def _recycle(self, batch: BufferBatch) -> None:
-        self._sync_for_device(batch.pfns)
-        self._array.push(batch.pfns)
-        self.counters.recycled_cache += len(batch)
+
+@implement_give(ArrayCacheState)
+def _give(
+    pool: ArrayCacheState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """To the array unless the page comes from another CPU or the pool is closing."""
+    pool.c[GIVEN] += n
+    # In teardown NAPI is off: nobody else is at the array.
+    own = context != REMOTE and not pool.at[CLOSING]
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        kept = min(count, stores.room(pool.array)) if own else 0
+        pool.c[CACHE_FULL] += own * (count - kept)
+        pool.c[REMOTE_FREES] += (context == REMOTE) * count
+        _recycle(pool, host, kept, start, mem)
+        for i in range(kept, count):
+            pool.pfns[i - kept] = mem[start + i] >> PAGE_SHIFT
+        leave(pool, host, count - kept, pool.pfns)
+
+
+@implement_close(ArrayCacheState)
+def _close(pool: ArrayCacheState, host: Host) -> int:
+    """Empties the array."""
+    pool.at[CLOSING] = 1
+    leave_all(pool, host, pool.array)
+    return inflight(pool)
+
+
+@kernel
+def _recycle(pool: ArrayCacheState, host: Host, n: int, start: int, mem: Ints) -> None:
+    """Pushes buffers ``start`` to ``start + n``."""
+    for i in range(n):
+        pool.pfns[i] = mem[start + i] >> PAGE_SHIFT
+        stores.push(pool.array, pool.pfns[i])
+    hand_to_device(pool, host, n, pool.pfns)
+    pool.c[RECYCLED_CACHE] += n

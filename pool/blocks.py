@@ -1,23 +1,36 @@
 # SPDX-License-Identifier: MIT
-"""Blocks of pages carved into buffers: the arithmetic that several strategies share.
+"""Blocks of pages cut into buffers: the arithmetic that several strategies share.
 
-A buffer in a block has a code, ``first frame of the block * codes per block + index``, so that
-stores of buffers are plain int64 arrays. A buffer may begin in one page and end in the next.
+A buffer is known by its place in memory, headroom not included, so stores of buffers are plain
+int64 arrays. It lies in one block as a whole, but may begin in one page and end in the next.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pool.buffers import PAGE_SHIFT, PAGE_SIZE, BufferBatch, IovaArray, PfnArray
+from emulator.kernel import Ints, kernel
+from pool import ports
+from pool.buffers import PAGE_SHIFT, PAGE_SIZE
+from pool.counters import RELEASED
+from pool.ports import Host
+from pool.steps import State, unmap
 
 CACHE_LINE = 64
 """Bytes; buffers start on one."""
 
-CodeArray = NDArray[np.int64]
+
+class BlockState(State, Protocol):
+    """What a state of blocks has besides.
+
+    first: int64[frames], first frame of the block a frame is in; away: int64[frames], by first
+    frame, buffers that the strategy waits for. ``iova`` is by first frame.
+    """
+
+    @property
+    def first(self) -> Ints: ...  # noqa: D102
+    @property
+    def away(self) -> Ints: ...  # noqa: D102
 
 
 def stride_of(headroom: int, buffer_bytes: int) -> int:
@@ -25,71 +38,42 @@ def stride_of(headroom: int, buffer_bytes: int) -> int:
     return -(-(headroom + buffer_bytes) // CACHE_LINE) * CACHE_LINE
 
 
-class Blocks:
-    """Blocks of up to ``2**max_order`` pages, each cut every ``stride`` bytes.
+@kernel
+def per_block(order: int, stride: int) -> int:
+    """Buffers in a block of ``2**order`` pages, cut every ``stride`` bytes."""
+    return (PAGE_SIZE << order) // stride
 
-    Columns by first frame: ``iova`` (uint64), ``order``, ``away`` (buffers a strategy waits for).
-    """
 
-    def __init__(self, stride: int, headroom: int, max_order: int) -> None:
-        self._stride, self._headroom = stride, headroom
-        self._codes = self.per_block(max_order)
-        self._first = np.zeros(0, np.int64)
-        self.iova = np.zeros(0, np.uint64)
-        self.order = np.zeros(0, np.int64)
-        self.away = np.zeros(0, np.int64)
+@kernel
+def blocks_for(buffers: int, order: int, stride: int) -> int:
+    """Blocks of that order that so many buffers need."""
+    return -(-buffers // per_block(order, stride))
 
-    def per_block(self, order: int) -> int:
-        """Buffers in a block of ``2**order`` pages."""
-        return (PAGE_SIZE << order) // self._stride
 
-    def add(self, firsts: PfnArray, iovas: IovaArray, order: int) -> CodeArray:
-        """Cuts new blocks, mapped at ``iovas``; their buffers' codes, block by block."""
-        pages = firsts[:, None] + np.arange(1 << order)
-        self._reach(pages)
-        self._first[pages] = firsts[:, None]
-        self.iova[firsts], self.order[firsts], self.away[firsts] = iovas, order, 0
-        codes: CodeArray = firsts[:, None] * self._codes + np.arange(self.per_block(order))
-        return codes.ravel()
+@kernel
+def add_block(pool: BlockState, first: int, order: int) -> None:
+    """A block begins there."""
+    for pfn in range(first, first + (1 << order)):
+        pool.first[pfn] = first
+    pool.away[first] = 0
 
-    def firsts(self, codes: CodeArray) -> PfnArray:
-        """int64[n]: first frame of the block of each buffer."""
-        return codes // self._codes
 
-    def codes(self, batch: BufferBatch) -> CodeArray:
-        """int64[n]: code of each buffer; it must lie in a known block."""
-        first = self._first[batch.pfns]
-        into = ((batch.pfns - first) << PAGE_SHIFT) + batch.offsets - batch.headrooms
-        codes: CodeArray = first * self._codes + into // self._stride
-        return codes
+@kernel
+def block_of(pool: BlockState, place: int) -> int:
+    """First frame of the block that a buffer at ``place`` in memory is in."""
+    return pool.first[place >> PAGE_SHIFT]
 
-    def batch(self, codes: CodeArray, length: int, domain: int) -> BufferBatch:
-        """The buffers: DMA address, page and offset behind their headroom."""
-        first = self.firsts(codes)
-        start = (codes - first * self._codes) * self._stride
-        place = start + self._headroom
-        whole = BufferBatch.uniform(
-            first + (start >> PAGE_SHIFT),
-            self.iova[first] + place.astype(np.uint64),
-            length=length,
-            offset=0,
-            headroom=self._headroom,
-            domain=domain,
-        )
-        return replace(whole, offsets=(start & (PAGE_SIZE - 1)) + self._headroom)
 
-    def leave(self, firsts: PfnArray) -> list[tuple[int, PfnArray]]:
-        """``firsts`` by order: what an allocator call can take at once."""
-        orders = self.order[firsts]
-        return [(int(order), firsts[orders == order]) for order in np.unique(orders)]
+@kernel
+def end_mapping(pool: BlockState, host: Host, first: int, order: int) -> None:
+    """Unmaps the block, if it is mapped."""
+    pool.pfns[0] = first
+    unmap(pool, host, 1, order, pool.pfns)
 
-    def _reach(self, pages: PfnArray) -> None:
-        need = int(pages.max(initial=-1)) + 1
-        have = len(self._first)
-        if need <= have:
-            return
-        more = max(need, 2 * have) - have
-        self._first = np.append(self._first, np.zeros(more, np.int64))
-        self.iova = np.append(self.iova, np.zeros(more, np.uint64))
-        self.order = np.append(self.order, np.zeros(more, np.int64))
-        self.away = np.append(self.away, np.zeros(more, np.int64))
+
+@kernel
+def free_block(pool: BlockState, host: Host, first: int, order: int) -> None:
+    """The block leaves the pool."""
+    pool.c[RELEASED] += 1 << order
+    pool.pfns[0] = first
+    ports.free_pages(host, 1, order, False, pool.pfns)

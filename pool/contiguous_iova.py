@@ -17,34 +17,78 @@ its pages pinned, until 64 buffers were filled. It needs a DMA API that joins sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import NO_IOVA, PAGE_SIZE, BufferBatch, PfnArray
+from emulator.kernel import Bytes, Ints, kernel
+from pool import ports
+from pool.buffers import PAGE_SHIFT
+from pool.counters import (
+    ALLOCATIONS,
+    BULK_CALLS,
+    GIVEN,
+    MAP_ERRORS,
+    MAPPED_PAGES,
+    MAPS,
+    OWN,
+    UNMAPPED_PAGES,
+    UNMAPS,
+)
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import KeptPages
-from pool.ports import ScatterDma, missing_port
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import free
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host, ScatterDma, missing_port
+from pool.steps import (
+    AT,
+    BATCH,
+    CLOSING,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+)
 
-DESCRIPTOR_PAGES = 64
-"""Pages of a descriptor, as in the paper's NIC."""
+DESCRIPTOR_PAGES = BATCH
+"""Pages of a descriptor, 64 as in the paper's NIC."""
+NONE = -1
+
+NEXT, PAGES = AT, AT + 1
+"""In ``at``: number of the next page to hand out of the open descriptor; its pages."""
+READ_WHILE_MAPPED, PARKED = range(OWN, OWN + 2)
 
 
-@dataclass(slots=True)
-class ContiguousIovaCounters(PoolCounters):
-    """How much the batching leaves open."""
+class ContiguousIovaState(NamedTuple):
+    """open: int64[DESCRIPTOR_PAGES], frames of the descriptor that is being handed out.
 
-    read_while_mapped: int = 0
-    """Buffers that went to the stack while their descriptor's range was still mapped."""
-    parked: int = 0
-    """Pages given back before their descriptor was done: freed later, with the others."""
+    base, following: int64[frames], first and next frame of the descriptor a frame is in, NONE
+    behind the last. away: int64[frames], by first frame, buffers the device is not done with.
+    parked: int8[frames], given back and not freed. A frame's ``iova`` says whether its range lives.
+    """
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    open: Ints
+    base: Ints
+    following: Ints
+    away: Ints
+    parked: Bytes
 
 
-class ContiguousIova(KeptPages):
+class ContiguousIova(BufferPool):
     """Descriptors of one queue.
+
+    read_while_mapped: buffers that went to the stack while their descriptor's range was still
+    mapped; parked: pages given back before their descriptor was done: freed later, with the others.
 
     Raises:
         MissingPortError: the DMA API cannot join scattered pages.
@@ -52,107 +96,138 @@ class ContiguousIova(KeptPages):
 
     name: ClassVar[str] = "contiguous_iova"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
-    counters: ContiguousIovaCounters
+    own_counters = ("read_while_mapped", "parked")
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
-        super().__init__(allocator, dma, config)
-        self.counters = ContiguousIovaCounters()
         if not isinstance(dma, ScatterDma):
             raise missing_port(dma, ScatterDma, self.name)
-        self._scatter: ScatterDma = dma
-        self._fresh = np.zeros(0, np.int64)  # mapped and not handed out yet, in order
-        self._base = np.zeros(0, np.int64)  # by frame: first frame of its descriptor
-        self._away = np.zeros(0, np.int64)  # by first frame: buffers the device is not done with
-        self._ranges: dict[int, tuple[int, int]] = {}  # by first frame: IOVA, pages
-        self._parked: dict[int, list[PfnArray]] = {}
+        super().__init__(allocator, dma, config)
+        self.state = ContiguousIovaState(
+            *self.common(2),
+            np.zeros(DESCRIPTOR_PAGES, np.int64),
+            np.zeros(self.frames, np.int64),
+            np.zeros(self.frames, np.int64),
+            np.zeros(self.frames, np.int64),
+            np.zeros(self.frames, np.int8),
+        )
 
-    def take(self, n: int) -> BufferBatch:
-        """Goes on in the open descriptor, then in new ones."""
-        self._check_open()
-        while len(self._fresh) < n:
-            pfns = self._new_descriptor()
-            if not len(pfns):
-                break
-            self._fresh = np.concatenate((self._fresh, pfns))
-        pfns, self._fresh = self._fresh[:n], self._fresh[n:]
-        return self._lend(pfns)
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Syncs for the CPU; ends the ranges of which this was the last."""
-        batch = super().receive(batch, lengths)
-        self._pages.set_received(batch)
-        bases = self._base[batch.pfns]
-        self._device_done(batch.pfns)
-        mapped = self._away[bases] > 0
-        self.counters.read_while_mapped += int(np.count_nonzero(mapped))
-        return replace(batch, iovas=np.where(mapped, batch.iovas, np.uint64(NO_IOVA)))
+@implement_take(ContiguousIovaState)
+def _take(pool: ContiguousIovaState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """Goes on in the open descriptor, then in new ones."""
+    for i in range(n):
+        if pool.at[NEXT] == pool.at[PAGES] and not _open_descriptor(pool, host):
+            return i
+        lend(pool, pool.open[pool.at[NEXT]], i, mem, iova)
+        pool.at[NEXT] += 1
+    return n
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Frees the pages of descriptors that are done; the others wait for theirs."""
-        del context
-        received = self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        self._park(batch.pfns)
-        self._device_done(batch.pfns[~received])
 
-    def close(self) -> int:
-        """Drops the open descriptor's pages that were never handed out."""
-        self._closing = True
-        pfns, self._fresh = self._fresh, self._fresh[:0]
-        self._park(pfns)
-        self._device_done(pfns)
-        return self.counters.inflight
+@implement_receive(ContiguousIovaState)
+def _receive(
+    pool: ContiguousIovaState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; ends the ranges of which this was the last."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+    for i in range(n):
+        _device_done(pool, host, mem[i] >> PAGE_SHIFT)
+    for i in range(n):
+        if pool.iova[mem[i] >> PAGE_SHIFT] != NO_ADDRESS:
+            pool.c[READ_WHILE_MAPPED] += 1
+        else:
+            iova[i] = NO_ADDRESS
 
-    def _new_descriptor(self) -> PfnArray:
-        """Up to 64 pages in one range; none if memory or address space is short."""
-        self.counters.bulk_calls += 1
-        pfns = self._allocator.alloc_pages(DESCRIPTOR_PAGES)
-        if not len(pfns):
-            return pfns
-        iova = self._scatter.map_scattered(pfns, self._config.direction)
-        if iova is None:
-            self.counters.map_errors += 1
-            self._allocator.free_pages(pfns)
-            return pfns[:0]
-        self.counters.maps += 1
-        self.counters.mapped_pages += len(pfns)
-        self.counters.allocations += len(pfns)
-        self._pages.set_iovas(pfns, (np.arange(len(pfns)) * PAGE_SIZE + iova).astype(np.uint64))
-        self._record(pfns, iova)
-        self._sync_for_device(pfns)
-        return pfns
 
-    def _record(self, pfns: PfnArray, iova: int) -> None:
-        need, have = int(pfns.max()) + 1, len(self._base)
-        if need > have:
-            more = np.zeros(max(need, 2 * have) - have, np.int64)
-            self._base, self._away = np.append(self._base, more), np.append(self._away, more)
-        first = int(pfns[0])
-        self._base[pfns] = first
-        self._away[first] = len(pfns)
-        self._ranges[first] = (iova, len(pfns))
+@implement_give(ContiguousIovaState)
+def _give(
+    pool: ContiguousIovaState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Frees the pages of descriptors that are done; the others wait for theirs."""
+    pool.c[GIVEN] += n
+    for start in range(0, n, BATCH):
+        freed = 0
+        for i in range(start, min(start + BATCH, n)):
+            pool.pfns[freed] = mem[i] >> PAGE_SHIFT
+            freed += not _park(pool, pool.pfns[freed])
+        free(pool, host, freed, pool.pfns)
+    for i in range(n):
+        if not received[i]:
+            _device_done(pool, host, mem[i] >> PAGE_SHIFT)
 
-    def _park(self, pfns: PfnArray) -> None:
-        """Frees those whose range has ended, keeps the others until theirs has."""
-        bases = self._base[pfns]
-        waiting = self._away[bases] > 0
-        self._free_some(pfns[~waiting])
-        self.counters.parked += int(np.count_nonzero(waiting))
-        for first in np.unique(bases[waiting]).tolist():
-            self._parked.setdefault(first, []).append(pfns[bases == first])
 
-    def _device_done(self, pfns: PfnArray) -> None:
-        """The device will not touch ``pfns`` any more; ranges it is done with end here."""
-        bases = self._base[pfns]
-        np.subtract.at(self._away, bases, 1)
-        for first in np.unique(bases[self._away[bases] == 0]).tolist():
-            iova, pages = self._ranges.pop(first)
-            self._scatter.unmap_scattered(iova, pages)
-            self.counters.unmaps += 1
-            self.counters.unmapped_pages += pages
-            self._free_some(np.concatenate(self._parked.pop(first, [pfns[:0]])))
+@implement_close(ContiguousIovaState)
+def _close(pool: ContiguousIovaState, host: Host) -> int:
+    """Drops the open descriptor's pages that were never handed out."""
+    pool.at[CLOSING] = 1
+    for i in range(pool.at[NEXT], pool.at[PAGES]):
+        _park(pool, pool.open[i])
+    for i in range(pool.at[NEXT], pool.at[PAGES]):
+        _device_done(pool, host, pool.open[i])
+    pool.at[NEXT] = pool.at[PAGES]
+    return inflight(pool)
 
-    def _free_some(self, pfns: PfnArray) -> None:
-        if len(pfns):
-            self._pages.forget_iovas(pfns)
-            self._free(pfns)
+
+@kernel
+def _open_descriptor(pool: ContiguousIovaState, host: Host) -> bool:
+    """Up to 64 pages in one range; False if memory or address space is short."""
+    pool.c[BULK_CALLS] += 1
+    count = ports.alloc_pages(host, DESCRIPTOR_PAGES, 0, True, pool.open)
+    if count == 0:
+        return False
+    address = ports.map_scattered(host, count, pool.open)
+    if address == NO_ADDRESS:
+        pool.c[MAP_ERRORS] += 1
+        ports.free_pages(host, count, 0, True, pool.open)
+        return False
+    pool.c[MAPS] += 1
+    pool.c[MAPPED_PAGES] += count
+    pool.c[ALLOCATIONS] += count
+    first = last = pool.open[0]
+    for i in range(count):
+        pfn = pool.open[i]
+        pool.following[last] = pfn
+        pool.base[pfn], last = first, pfn
+        pool.iova[pfn] = address + (i << PAGE_SHIFT)
+    pool.following[last] = NONE
+    pool.away[first] = count
+    pool.at[NEXT], pool.at[PAGES] = 0, count
+    hand_to_device(pool, host, count, pool.open)
+    return True
+
+
+@kernel
+def _park(pool: ContiguousIovaState, pfn: int) -> bool:
+    """Keeps it until its range ends; False: that has ended."""
+    if pool.iova[pfn] == NO_ADDRESS:
+        return False
+    pool.parked[pfn] = 1
+    pool.c[PARKED] += 1
+    return True
+
+
+@kernel
+def _device_done(pool: ContiguousIovaState, host: Host, pfn: int) -> None:
+    """The device will not touch it any more; a range it is done with ends here."""
+    first = pool.base[pfn]
+    pool.away[first] -= 1
+    if pool.away[first] == 0:
+        _end_range(pool, host, first)
+
+
+@kernel
+def _end_range(pool: ContiguousIovaState, host: Host, first: int) -> None:
+    """Unmaps the range from ``first`` on, then frees what waits for that."""
+    address, pages, freed = pool.iova[first], 0, 0
+    pfn = first
+    while pfn != NONE:
+        pool.iova[pfn] = NO_ADDRESS
+        if pool.parked[pfn]:
+            pool.parked[pfn] = 0
+            pool.pfns[freed] = pfn
+            freed += 1
+        pages += 1
+        pfn = pool.following[pfn]
+    ports.unmap_scattered(host, address, pages)
+    pool.c[UNMAPS] += 1
+    pool.c[UNMAPPED_PAGES] += pages
+    free(pool, host, freed, pool.pfns)

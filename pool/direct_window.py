@@ -16,50 +16,96 @@ as large as memory, which not every platform has.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import PAGE_SHIFT, BufferBatch, IovaArray, PfnArray
+from emulator.kernel import Ints, kernel
+from pool import ports
+from pool.buffers import PAGE_SHIFT
+from pool.counters import (
+    ALLOCATIONS,
+    GIVEN,
+    MAPPED_PAGES,
+    MAPS,
+    SINGLE_CALLS,
+    TAKEN,
+    UNMAPPED_PAGES,
+    UNMAPS,
+)
 from pool.errors import PoolError
 from pool.guarantees import Guarantees
-from pool.interface import BufferPool, Context, Direction, DmaApi, PageAllocator, PoolConfig
-from pool.pages import PageRecords
-from pool.ports import RangeDma, SpanPages, missing_port
+from pool.interface import Direction, DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for, free
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host, HostPorts, RangeDma, missing_port
+from pool.steps import (
+    AT,
+    BATCH,
+    CLOSING,
+    HEADROOM,
+    frames_of,
+    hand_to_cpu,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+)
+
+FIRST, PAGES, ADDRESS = 0, 1, 2
+"""Places in ``WindowState.at``: first frame, how many, and where the device finds the first."""
+OWNS_WINDOW = AT
+"""In the pool's ``at``: the window is its own, and open."""
+
+
+class WindowState(NamedTuple):
+    """at: int64[3]."""
+
+    at: Ints
 
 
 class DirectWindow:
     """All of ``allocator``'s memory, mapped for the device of ``dma`` until :meth:`close`.
 
     Raises:
-        MissingPortError: the allocator has no span or the DMA API no ranges.
-        PoolError: the DMA API refused the range.
+        MissingPortError: the DMA API has no ranges.
+        PoolError: it refused the range.
     """
 
-    def __init__(self, allocator: object, dma: object, direction: Direction) -> None:
+    def __init__(self, allocator: PageAllocator, dma: DmaApi, direction: Direction) -> None:
         if not isinstance(dma, RangeDma):
             raise missing_port(dma, RangeDma, "direct_window")
-        if not isinstance(allocator, SpanPages):
-            raise missing_port(allocator, SpanPages, "direct_window")
-        self._dma: RangeDma = dma
-        self._first, self.pages = allocator.span
-        iova = self._dma.map_range(self._first, self.pages, direction)
-        if iova is None:
+        self._ports = HostPorts(allocator, dma, direction)
+        first, pages = allocator.span
+        address = ports.map_range(self._ports, first, pages)
+        if address == NO_ADDRESS:
             raise PoolError(
-                f"direct_window: no IOVA range for {self.pages} pages; "
+                f"direct_window: no IOVA range for {pages} pages; "
                 "the window must be as large as memory: enlarge it or choose another strategy"
             )
-        self._iova = iova
+        self.state = WindowState(np.array([first, pages, address], np.int64))
 
-    def iovas(self, pfns: PfnArray) -> IovaArray:
-        """uint64[n]: what replaces a map."""
-        iovas: IovaArray = (((pfns - self._first) << PAGE_SHIFT) + self._iova).astype(np.uint64)
-        return iovas
+    @property
+    def pages(self) -> int:
+        """How many it holds."""
+        return int(self.state.at[PAGES])
 
     def close(self) -> None:
         """Unmaps everything: when the driver is removed."""
-        self._dma.unmap_range(self._iova, self.pages)
+        close_window(self.state, self._ports)
+
+
+class DirectWindowState(NamedTuple):
+    """window: of the device. ``iova`` is not used: every address is a sum."""
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    window: WindowState
 
 
 class DirectWindowPool(BufferPool):
@@ -73,6 +119,7 @@ class DirectWindowPool(BufferPool):
         shares_mapping=True,
         reaches_everything=True,
     )
+    iommu_page_shift = 21
 
     def __init__(
         self,
@@ -83,50 +130,79 @@ class DirectWindowPool(BufferPool):
         window: DirectWindow | None = None,
     ) -> None:
         super().__init__(allocator, dma, config)
-        self._pages = PageRecords(self.name, dma.domain)
-        self._window = window or DirectWindow(allocator, dma, config.direction)
-        self._own = None if window else self._window
         self.guarantees = replace(self.guarantees, mapped_after_close=window is not None)
-        if self._own:
-            self.counters.maps += 1
-            self.counters.mapped_pages += self._own.pages
+        owns = window is None
+        window = window or DirectWindow(allocator, dma, config.direction)
+        self.state = DirectWindowState(*self.common(1), window.state)
+        self.state.at[OWNS_WINDOW] = owns
+        self.state.c[MAPS] += owns
+        self.state.c[MAPPED_PAGES] += owns * window.pages
 
-    def take(self, n: int) -> BufferBatch:
-        """``n`` single-page allocations and sums. See :meth:`BufferPool.take`."""
-        self._check_open()
-        pfns = self._allocator.alloc_pages(n)
-        self.counters.single_calls += n
-        self.counters.allocations += len(pfns)
-        self.counters.taken += len(pfns)
-        self._pages.reach(pfns)
-        self._pages.lend(pfns)
-        return self._batch(pfns, self._window.iovas(pfns))
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Syncs for the CPU; the device reaches the buffer as it reaches everything."""
-        self.counters.syncs_for_cpu += len(batch)
-        self._dma.sync_for_cpu(batch.iovas, lengths)
-        return batch
+@implement_take(DirectWindowState)
+def _take(pool: DirectWindowState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """``n`` single-page allocations and sums."""
+    done, more = 0, True
+    while done < n and more:
+        want = min(BATCH, n - done)
+        got = ports.alloc_pages(host, want, 0, False, pool.pfns)
+        for i in range(got):
+            place = (pool.pfns[i] << PAGE_SHIFT) + pool.conf[HEADROOM]
+            mem[done + i] = place
+            iova[done + i] = address_in(pool.window, place)
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
+        done += got
+        more = got == want
+    pool.c[ALLOCATIONS] += done
+    pool.c[TAKEN] += done
+    return done
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Frees the pages, which stay within reach."""
-        del context
-        self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        self.counters.released += len(batch)
-        self.counters.atomics += len(batch)  # put_page()
-        self._allocator.free_pages(batch.pfns)
-        self._end_window()
 
-    def close(self) -> int:
-        """Ends the pool's own window once nothing is out. See :meth:`BufferPool.close`."""
-        self._closing = True
-        self._end_window()
-        return self.counters.inflight
+@implement_receive(DirectWindowState)
+def _receive(
+    pool: DirectWindowState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; the device reaches the buffer as it reaches everything."""
+    hand_to_cpu(pool, host, n, iova, lengths)
 
-    def _end_window(self) -> None:
-        if self._own and self.closed:
-            self._own.close()
-            self.counters.unmaps += 1
-            self.counters.unmapped_pages += self._own.pages
-            self._own = None
+
+@implement_give(DirectWindowState)
+def _give(
+    pool: DirectWindowState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Frees the pages, which stay within reach."""
+    pool.c[GIVEN] += n
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        free(pool, host, count, pool.pfns)
+    _end_window(pool, host)
+
+
+@implement_close(DirectWindowState)
+def _close(pool: DirectWindowState, host: Host) -> int:
+    """Ends the pool's own window once nothing is out."""
+    pool.at[CLOSING] = 1
+    _end_window(pool, host)
+    return inflight(pool)
+
+
+@kernel
+def _end_window(pool: DirectWindowState, host: Host) -> None:
+    if pool.at[OWNS_WINDOW] and pool.at[CLOSING] and inflight(pool) == 0:
+        pool.at[OWNS_WINDOW] = 0
+        close_window(pool.window, host)
+        pool.c[UNMAPS] += 1
+        pool.c[UNMAPPED_PAGES] += pool.window.at[PAGES]
+
+
+@kernel
+def address_in(window: WindowState, place: int) -> int:
+    """What replaces a map: where the device finds the byte at ``place`` in memory."""
+    return place - (window.at[FIRST] << PAGE_SHIFT) + window.at[ADDRESS]
+
+
+@kernel
+def close_window(window: WindowState, host: Host) -> None:
+    """Unmaps everything."""
+    ports.unmap_range(host, window.at[ADDRESS], window.at[PAGES])

@@ -16,55 +16,100 @@ blocks share pages, so the device reaches the neighbours of what it was given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-from pool.buffers import BufferBatch
-from pool.carved import CarvedPool
+from emulator.kernel import Ints
+from pool import stores
+from pool.blocks import per_block
+from pool.carved import CarvedPool, blocks_missing, close_blocks, grow, lend_cut, take_back
+from pool.counters import ATOMICS, GIVEN, OWN, RECYCLED_RING, RING_OPS, TAKEN
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import PageStack
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.ports import Host
+from pool.steps import (
+    CLOSING,
+    hand_to_cpu,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+)
+from pool.stores import Stack
+
+HIGH_WATER = OWN
 
 
-@dataclass(slots=True)
-class DmaPoolCounters(PoolCounters):
-    """``atomics`` are the spinlock."""
+class DmaPoolState(NamedTuple):
+    """free: places of the blocks that are home."""
 
-    high_water: int = 0
-    """Most blocks out at one time."""
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    first: Ints
+    away: Ints
+    blocks: Stack
+    free: Stack
 
 
 class DmaPool(CarvedPool):
-    """Blocks of headroom and buffer, rounded up to a cache line, as many as fit in a page."""
+    """Blocks of headroom and buffer, rounded up to a cache line, as many as fit in a page.
+
+    ``atomics`` are the spinlock; high_water: most blocks out at one time.
+    """
 
     name: ClassVar[str] = "dma_pool"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True, shares_mapping=True)
-    counters: DmaPoolCounters
+    own_counters = ("high_water",)
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         super().__init__(allocator, dma, config, 0)
-        self.counters = DmaPoolCounters()
-        self._free = PageStack(config.pool_size)
+        free = stores.make_stack(self.frames * per_block(0, self.slot_bytes))
+        self.state = DmaPoolState(*self.carved(), self.all_blocks(), free)
 
-    def take(self, n: int) -> BufferBatch:
-        """As ``n`` calls of dma_pool_alloc(): a lock each."""
-        self._check_open()
-        self.counters.atomics += n
-        missing = n - len(self._free)
-        if missing > 0:
-            self._free.push(self._grow(-(-missing // self._blocks.per_block(0)))[::-1])
-        batch = self._lend(self._free.pop(n))
-        self.counters.high_water = max(self.counters.high_water, self.counters.outstanding)
-        return batch
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """As dma_pool_free() of each: a lock each, wherever."""
-        del context
-        codes = self._take_back(batch)
-        self.counters.atomics += len(batch)
-        if not self._closing:
-            self._free.push(codes)
-            self.counters.recycled_ring += len(codes)
+@implement_take(DmaPoolState)
+def _take(pool: DmaPoolState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """As ``n`` calls of dma_pool_alloc(): a lock each."""
+    pool.c[ATOMICS] += n
+    missing = n - stores.count(pool.free)
+    if missing > 0:
+        blocks = blocks_missing(pool, missing)
+        pool.c[RING_OPS] += grow(pool, host, blocks, stores.room(pool.free), pool.free)
+    n = min(n, stores.count(pool.free))
+    for i in range(n):
+        lend_cut(pool, stores.pop(pool.free), i, mem, iova)
+    pool.c[RING_OPS] += n
+    pool.c[HIGH_WATER] = max(pool.c[HIGH_WATER], pool.c[TAKEN] - pool.c[GIVEN])
+    return n
 
-    def _empty_stores(self) -> None:
-        self._free.pop(len(self._free))
+
+@implement_receive(DmaPoolState)
+def _receive(pool: DmaPoolState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints) -> None:
+    """Syncs for the CPU; the mapping stays."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+
+
+@implement_give(DmaPoolState)
+def _give(pool: DmaPoolState, host: Host, n: int, mem: Ints, received: Ints, context: int) -> None:
+    """As dma_pool_free() of each: a lock each, wherever."""
+    pool.c[GIVEN] += n
+    pool.c[ATOMICS] += n
+    take_back(pool, host, n, mem)
+    if pool.at[CLOSING]:
+        return
+    for i in range(n):
+        stores.push(pool.free, mem[i])
+    pool.c[RECYCLED_RING] += n
+    pool.c[RING_OPS] += n
+
+
+@implement_close(DmaPoolState)
+def _close(pool: DmaPoolState, host: Host) -> int:
+    """As dma_pool_destroy(), but blocks that are out keep their page."""
+    close_blocks(pool, host)
+    return inflight(pool)

@@ -18,34 +18,65 @@ most of its bytes, and the drivers do something else there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import NO_IOVA, PAGE_SIZE, BufferBatch, IovaArray, PfnArray, constant
+from emulator.kernel import Bytes, Ints, kernel
+from pool import ports, stores
+from pool.buffers import PAGE_SHIFT, PAGE_SIZE
+from pool.counters import ATOMICS, GIVEN, OWN, REFERENCES, RELEASED
 from pool.errors import PoolError
 from pool.guarantees import Guarantees
-from pool.interface import BufferPool, Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import PageStack
-from pool.pages import PageRecords
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import alloc_singly
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host
+from pool.steps import (
+    BATCH,
+    CLOSING,
+    HEADROOM,
+    hand_over,
+    hand_to_cpu,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend_part,
+    unmap,
+)
+from pool.stores import Stack
 
+HALF_SHIFT = PAGE_SHIFT - 1
 HALF = PAGE_SIZE // 2
+FLIPS, FAILED_FLIPS = range(OWN, OWN + 2)
 
 
-@dataclass(slots=True)
-class HalfPageFlipCounters(PoolCounters):
-    """How the flips went: their sum is the number of buffers received."""
+class HalfPageFlipState(NamedTuple):
+    """ready: halves to post, by their number in memory: that of the frame times 2, or 1 more.
 
-    flips: int = 0
-    """Halves received whose page was kept, the other half next."""
-    failed_flips: int = 0
-    """Halves received whose page had to be given up: the other half was still in use."""
+    owned, stack_refs: int8[frames], references that the driver and the stack have.
+    """
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    ready: Stack
+    owned: Bytes
+    stack_refs: Bytes
 
 
 class HalfPageFlip(BufferPool):
     """Buffers are at most half a page, headroom included: a batch's ``lengths`` say how long.
+
+    flips: halves received whose page was kept, the other half next; failed_flips: whose page had
+    to be given up, for the other half was still in use. Their sum is the number of buffers
+    received.
 
     Raises:
         PoolError: the headroom fills the half.
@@ -53,125 +84,138 @@ class HalfPageFlip(BufferPool):
 
     name: ClassVar[str] = "half_page_flip"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True, shares_mapping=True)
-    counters: HalfPageFlipCounters
+    own_counters = ("flips", "failed_flips")
+    slot_bytes = HALF
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         if config.headroom >= HALF:
             raise PoolError(f"headroom {config.headroom}: {self.name} needs less than {HALF}")
         super().__init__(allocator, dma, config)
-        self.counters = HalfPageFlipCounters()
-        self._length = min(config.buffer_bytes, HALF - config.headroom)
-        self._pages = PageRecords(self.name, dma.domain, HALF)
-        self._ready = PageStack(config.pool_size)  # 2 * frame + half
-        self._stack_refs = np.zeros(0, np.int64)
-        self._owned = np.zeros(0, np.bool_)
+        self.length = min(config.buffer_bytes, HALF - config.headroom)
+        self.state = HalfPageFlipState(
+            *self.common(),
+            np.zeros(BATCH, np.int64),
+            stores.make_stack(self.frames),
+            np.zeros(self.frames, np.int8),
+            np.zeros(self.frames, np.int8),
+        )
 
     @property
     def truesize(self) -> int:
         """Half a page."""
         return HALF
 
-    def take(self, n: int) -> BufferBatch:
-        """Flipped halves, then first halves of pages allocated singly."""
-        self._check_open()
-        halves = self._ready.pop(n)
-        if len(halves) < n:
-            halves = np.concatenate((halves, 2 * self._alloc(n - len(halves))))
-        batch = self._halves(halves >> 1, halves & 1)
-        self._pages.lend_buffers(batch)
-        self.counters.taken += len(batch)
-        return batch
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Syncs for the CPU, then flips each page or gives it up: that is unmapped."""
-        self.counters.syncs_for_cpu += len(batch)
-        self._dma.sync_for_cpu(batch.iovas, lengths)
-        self._pages.set_received(batch)
-        can = (self._stack_refs[batch.pfns] == 0) & (not self._closing)
-        self._stack_refs[batch.pfns] += 1  # no page is in a batch twice: only one half is posted
-        flipped = int(np.count_nonzero(can))
-        self.counters.flips += flipped
-        self.counters.atomics += flipped
-        self.counters.failed_flips += len(batch) - flipped
-        self._make_ready(batch.pfns[can], 1 - _half(batch[can]))
-        self._owned[batch.pfns[~can]] = False
-        self._unmap_iovas(self._pages.forget_iovas(batch.pfns[~can]))
-        return replace(batch, iovas=np.where(can, batch.iovas, np.uint64(NO_IOVA)))
-
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Received: the stack's put_page(), wherever. Unused: the half is posted again."""
-        del context  # a reference count is dropped alike everywhere
-        received = self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        self._put(batch.pfns[received])
-        unused = batch[~received]
-        if self._closing:
-            self._give_up(unused.pfns)
-        else:
-            self._make_ready(unused.pfns, _half(unused))
-
-    def close(self) -> int:
-        """Gives up the pages of all ready halves. See :meth:`BufferPool.close`."""
-        self._closing = True
-        self._give_up(self._ready.pop(len(self._ready)) >> 1)
-        return self.counters.inflight
-
-    def _alloc(self, n: int) -> PfnArray:
-        self.counters.single_calls += n
-        pfns, iovas = self._map(self._allocator.alloc_pages(n))
-        self._pages.set_iovas(pfns, iovas)
-        more = max(0, int(pfns.max(initial=-1)) + 1 - len(self._owned))
-        more = max(more, len(self._owned)) if more else 0
-        self._owned = np.append(self._owned, np.zeros(more, np.bool_))
-        self._stack_refs = np.append(self._stack_refs, np.zeros(more, np.int64))
-        self._owned[pfns] = True
-        self.counters.allocations += len(pfns)
-        self._sync_for_device(iovas + np.uint64(self._config.headroom))
-        return pfns
-
-    def _make_ready(self, pfns: PfnArray, half: NDArray[np.int64]) -> None:
-        if len(pfns):
-            self._sync_for_device(self._halves(pfns, half).iovas)
-            self._ready.push(2 * pfns + half)
-
-    def _give_up(self, pfns: PfnArray) -> None:
-        """Unmaps and drops the driver's reference."""
-        if not len(pfns):
-            return
-        self._unmap_iovas(self._pages.forget_iovas(pfns))
-        self._owned[pfns] = False
-        self.counters.atomics += len(pfns)
-        self._free(pfns[self._stack_refs[pfns] == 0])
-
-    def _put(self, pfns: PfnArray) -> None:
-        """The stack drops references; pages nobody else has are freed."""
-        self.counters.atomics += len(pfns)
-        np.subtract.at(self._stack_refs, pfns, 1)
-        self._free(np.unique(pfns[(self._stack_refs[pfns] == 0) & ~self._owned[pfns]]))
-
-    def _free(self, pfns: PfnArray) -> None:
-        if len(pfns):
-            self.counters.released += len(pfns)
-            self._allocator.free_pages(pfns)
-
-    def _halves(self, pfns: PfnArray, half: NDArray[np.int64]) -> BufferBatch:
-        """Buffers in the given half (0 or 1) of mapped pages."""
-        headroom, starts = self._config.headroom, half * HALF
-        whole = BufferBatch.uniform(
-            pfns,
-            self._pages.iovas(pfns) + (starts + headroom).astype(np.uint64),
-            length=self._length,
-            offset=0,
-            headroom=headroom,
-            domain=self._dma.domain,
-        )
-        return replace(whole, offsets=starts + headroom)
-
-    def _sync_for_device(self, iovas: IovaArray) -> None:
-        if self._config.sync and len(iovas):
-            self.counters.syncs_for_device += len(iovas)
-            self._dma.sync_for_device(iovas, constant(self._length, len(iovas)))
+@implement_take(HalfPageFlipState)
+def _take(pool: HalfPageFlipState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """Flipped halves, then first halves of pages allocated singly."""
+    done, more = min(n, stores.count(pool.ready)), True
+    for i in range(done):
+        half = stores.pop(pool.ready)
+        lend_part(pool, half >> 1, (half & 1) << HALF_SHIFT, i, mem, iova)
+    while done < n and more:
+        want = min(BATCH, n - done)
+        got = alloc_singly(pool, host, want)
+        for i in range(got):
+            pool.owned[pool.fresh[i]] = 1
+            lend_part(pool, pool.fresh[i], 0, done + i, mem, iova)
+        done += got
+        more = got == want
+    return done
 
 
-def _half(batch: BufferBatch) -> NDArray[np.int64]:
-    return (batch.offsets - batch.headrooms) // HALF
+@implement_receive(HalfPageFlipState)
+def _receive(
+    pool: HalfPageFlipState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU, then flips each page or gives it up: that is unmapped."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+    for start in range(0, n, BATCH):
+        flipped = lost = 0
+        for i in range(start, min(start + BATCH, n)):
+            half = mem[i] >> HALF_SHIFT
+            pfn = half >> 1
+            # No page is in a batch twice: only one half of it is posted.
+            if pool.stack_refs[pfn] == 0 and not pool.at[CLOSING]:
+                _make_ready(pool, half ^ 1, flipped)
+                flipped += 1
+            else:
+                pool.owned[pfn] = 0
+                iova[i] = NO_ADDRESS
+                pool.pfns[lost] = pfn
+                lost += 1
+            pool.stack_refs[pfn] += 1
+        hand_over(pool, host, flipped)
+        unmap(pool, host, lost, 0, pool.pfns)
+        pool.c[FLIPS] += flipped
+        pool.c[ATOMICS] += flipped
+        pool.c[REFERENCES] += flipped
+        pool.c[FAILED_FLIPS] += lost
+
+
+@implement_give(HalfPageFlipState)
+def _give(
+    pool: HalfPageFlipState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Received: the stack's put_page(), wherever. Unused: the half is posted again."""
+    pool.c[GIVEN] += n
+    for start in range(0, n, BATCH):
+        ready = freed = 0
+        for i in range(start, min(start + BATCH, n)):
+            half = mem[i] >> HALF_SHIFT
+            if received[i]:
+                pool.stack_refs[half >> 1] -= 1
+            elif pool.at[CLOSING]:
+                _end(pool, host, half >> 1)
+            else:
+                _make_ready(pool, half, ready)
+                ready += 1
+                continue
+            freed = _drop(pool, half >> 1, freed)
+        hand_over(pool, host, ready)
+        _free(pool, host, freed)
+
+
+@implement_close(HalfPageFlipState)
+def _close(pool: HalfPageFlipState, host: Host) -> int:
+    """Gives up the pages of all ready halves."""
+    pool.at[CLOSING] = 1
+    while stores.count(pool.ready):
+        pfn = stores.pop(pool.ready) >> 1
+        _end(pool, host, pfn)
+        _free(pool, host, _drop(pool, pfn, 0))
+    return inflight(pool)
+
+
+@kernel
+def _make_ready(pool: HalfPageFlipState, half: int, place: int) -> None:
+    """The half is next; number ``place`` of those to be synced."""
+    start = pool.conf[HEADROOM] + ((half & 1) << HALF_SHIFT)
+    pool.iovas[place] = pool.iova[half >> 1] + start
+    stores.push(pool.ready, half)
+
+
+@kernel
+def _end(pool: HalfPageFlipState, host: Host, pfn: int) -> None:
+    """Unmaps the page and takes it from the driver."""
+    pool.owned[pfn] = 0
+    pool.fresh[0] = pfn
+    unmap(pool, host, 1, 0, pool.fresh)
+
+
+@kernel
+def _drop(pool: HalfPageFlipState, pfn: int, freed: int) -> int:
+    """Counts a put_page(); if nobody has the page now it is number ``freed`` of those to free."""
+    pool.c[ATOMICS] += 1
+    if pool.owned[pfn] or pool.stack_refs[pfn]:
+        pool.c[REFERENCES] += 1
+        return freed
+    pool.pfns[freed] = pfn
+    return freed + 1
+
+
+@kernel
+def _free(pool: HalfPageFlipState, host: Host, n: int) -> None:
+    if n:
+        pool.c[RELEASED] += n
+        ports.free_pages(host, n, 0, False, pool.pfns)

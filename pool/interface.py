@@ -1,33 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""The one interface of all buffer strategies, and the two ports a strategy stands on.
+"""What a driver tells and asks of its buffer supply, and the two ports that supply stands on.
 
-Life of a buffer: :meth:`BufferPool.take` it, post it to the device, then either the device filled
-it (:meth:`BufferPool.receive` makes it the CPU's; the stack reads it and it is given back late,
-maybe on another CPU) or the ring was stopped and it comes back unused; both end in
-:meth:`BufferPool.give`.
+Life of a buffer: ``take`` it, post it to the device, then either the device filled it (``receive``
+makes it the CPU's; the stack reads it and it is given back late, maybe on another CPU) or the ring
+was stopped and it comes back unused; both end in ``give``. See :class:`pool.pool.BufferPool`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from enum import Enum
-from typing import ClassVar, Protocol
+from enum import Enum, IntEnum
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pool.buffers import NO_IOVA, PAGE_SIZE, BufferBatch, IovaArray, PfnArray
-from pool.errors import PoolClosedError, PoolError
-from pool.guarantees import Guarantees
+from pool.buffers import PAGE_SIZE, IovaArray, PfnArray
+from pool.errors import PoolError
 
 
-class Context(Enum):
+class Context(IntEnum):
     """Where buffers are given back: it decides which store they may go to without an atomic."""
 
-    NAPI = "in the NAPI poll of the queue that took them, same CPU"
-    REMOTE = "on another CPU, or outside the poll"
-    TEARDOWN = "by the driver while it takes its ring down"
+    NAPI = 0
+    """In the NAPI poll of the queue that took them, same CPU."""
+    REMOTE = 1
+    """On another CPU, or outside the poll."""
+    TEARDOWN = 2
+    """By the driver while it takes its ring down."""
 
 
 class Direction(Enum):
@@ -40,6 +40,11 @@ class Direction(Enum):
 
 class PageAllocator(Protocol):
     """The page allocator of the host."""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """First frame of memory, and how many frames from there on."""
+        ...
 
     def alloc_pages(self, count: int, order: int = 0) -> PfnArray:
         """int64[k]: first frames of ``k <= count`` blocks of ``2**order`` pages; fewer if short."""
@@ -75,58 +80,6 @@ class DmaApi(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class PoolCounters:
-    """Counts since the pool was made. Exact; prices are somebody else's business."""
-
-    taken: int = 0
-    """Buffers handed out."""
-    given: int = 0
-    """Buffers given back."""
-    allocations: int = 0
-    """Pages that came from the page allocator and entered the pool (the kernel's hold count)."""
-    released: int = 0
-    """Pages that left the pool to the page allocator (the kernel's release count)."""
-    maps: int = 0
-    """Successful mappings: IOVA ranges that came to life."""
-    unmaps: int = 0
-    """IOVA ranges that ended. A strict IOMMU owes one invalidation for each."""
-    mapped_pages: int = 0
-    """Page-table entries written by those maps."""
-    unmapped_pages: int = 0
-    """Page-table entries cleared by those unmaps: what the invalidations cover."""
-    map_errors: int = 0
-    """Refused mappings; their pages were freed at once."""
-    recycled_cache: int = 0
-    """Buffers given back to the store of the same CPU."""
-    recycled_ring: int = 0
-    """Buffers given back to the store that other CPUs reach."""
-    ring_full: int = 0
-    """Times that store had no room."""
-    atomics: int = 0
-    """Atomic read-modify-writes, a lock counted as one."""
-    bulk_calls: int = 0
-    """Calls of the page allocator that ask for more than one page."""
-    single_calls: int = 0
-    """Calls of the page allocator for one page."""
-    syncs_for_device: int = 0
-    """Buffers handed to the device by a sync."""
-    syncs_for_cpu: int = 0
-    """Buffers handed to the CPU by a sync."""
-    copies: int = 0
-    """Buffers whose payload was copied."""
-
-    @property
-    def inflight(self) -> int:
-        """Pages that entered the pool and did not leave it: lent, cached or in the ring."""
-        return self.allocations - self.released
-
-    @property
-    def outstanding(self) -> int:
-        """Buffers handed out and not yet given back."""
-        return self.taken - self.given
-
-
 @dataclass(frozen=True, slots=True)
 class PoolConfig:
     """What a driver tells its pool.
@@ -159,102 +112,3 @@ class PoolConfig:
             )
         if self.direction is Direction.TO_DEVICE:
             raise PoolError("receive buffers are written by the device: not TO_DEVICE")
-
-
-class BufferPool(ABC):
-    """One receive queue's supply of buffers."""
-
-    name: ClassVar[str]
-    """As in the registry, in scenarios and in the kernel driver's ``rx_mode``."""
-    guarantees: Guarantees
-    """What the strategy promises about the device's reach; options may change an instance's."""
-
-    def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
-        self._allocator, self._dma, self._config = allocator, dma, config
-        self._closing = False
-        self.counters = PoolCounters()
-
-    @abstractmethod
-    def take(self, n: int) -> BufferBatch:
-        """Up to ``n`` mapped buffers for the device; fewer when memory or address space is short.
-
-        Raises:
-            PoolClosedError: the pool was closed.
-        """
-
-    @abstractmethod
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """The device wrote ``lengths[i]`` bytes (int64[n]) to buffer ``i`` and is done with it.
-
-        Call it before the CPU reads. What comes back is what the stack may read and must give back.
-        Its ``iovas`` are NO_IOVA where the device no longer reaches the buffer.
-        """
-
-    @abstractmethod
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Takes buffers back, received or unused. Legal after :meth:`close` too.
-
-        Raises:
-            NotOutstandingError: a buffer is not out, or is in the batch twice.
-            WrongDomainError: a buffer belongs to another domain.
-        """
-
-    @abstractmethod
-    def close(self) -> int:
-        """Releases what is not lent; returns pages still in flight. Call again until 0.
-
-        The first call ends :meth:`take`; the device must be done with what was posted, for with
-        ``guarantees.unmapped_by_close`` nothing can be received any more. Nothing is waited for:
-        who drives the pool decides when to retry (the kernel does once a second).
-        """
-
-    @property
-    def domain(self) -> int:
-        """What the buffers' ``domains`` say: the DMA API's domain."""
-        return self._dma.domain
-
-    @property
-    def truesize(self) -> int:
-        """Bytes of memory a received buffer claims to hold, for the socket's accounting."""
-        return PAGE_SIZE
-
-    @property
-    def closed(self) -> bool:
-        """Closed, and nothing in flight any more."""
-        return self._closing and self.counters.inflight == 0
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise PoolClosedError(f"{self.name}: take after close; create a new pool")
-
-    def _map(self, pfns: PfnArray, order: int = 0) -> tuple[PfnArray, IovaArray]:
-        """Maps blocks; those refused are freed at once and left out of both results."""
-        iovas = self._dma.map_pages(pfns, self._config.direction, order)
-        mapped = iovas != np.uint64(NO_IOVA)
-        refused = len(pfns) - int(np.count_nonzero(mapped))
-        self.counters.maps += len(pfns) - refused
-        self.counters.mapped_pages += (len(pfns) - refused) << order
-        if not refused:
-            return pfns, iovas
-        self.counters.map_errors += refused
-        self._allocator.free_pages(pfns[~mapped], order)
-        return pfns[mapped], iovas[mapped]
-
-    def _unmap_iovas(self, iovas: IovaArray, order: int = 0) -> None:
-        """Ends mappings of blocks, each with an invalidation of its own."""
-        if len(iovas):
-            self._dma.unmap_pages(iovas, order)
-            self.counters.unmaps += len(iovas)
-            self.counters.unmapped_pages += len(iovas) << order
-
-    def _batch(self, pfns: PfnArray, page_iovas: IovaArray) -> BufferBatch:
-        """Buffers behind the configured headroom of whole pages."""
-        config = self._config
-        return BufferBatch.uniform(
-            pfns,
-            page_iovas + np.uint64(config.headroom),
-            length=config.buffer_bytes,
-            offset=config.headroom,
-            headroom=config.headroom,
-            domain=self.domain,
-        )

@@ -14,16 +14,41 @@ is posted: with strict invalidation nothing else comes close in safety.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pool.buffers import NO_IOVA, BufferBatch, PfnArray
+from emulator.kernel import Ints, kernel
+from pool import ports
+from pool.counters import ALLOCATIONS, ATOMICS, GIVEN, RELEASED, SINGLE_CALLS
 from pool.guarantees import Guarantees
-from pool.interface import BufferPool, Context, DmaApi, PageAllocator, PoolConfig
-from pool.pages import PageRecords
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host
+from pool.steps import (
+    BATCH,
+    CLOSING,
+    frames_of,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+    map_blocks,
+    unmap,
+)
+
+
+class MapPerPacketState(NamedTuple):
+    """Nothing of its own: there is no store."""
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
 
 
 class MapPerPacket(BufferPool):
@@ -34,45 +59,63 @@ class MapPerPacket(BufferPool):
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         super().__init__(allocator, dma, config)
-        self._pages = PageRecords(self.name, dma.domain)
+        common = self.common()
+        self.state = MapPerPacketState(*common, common[-1].copy())
 
-    def take(self, n: int) -> BufferBatch:
-        """``n`` single-page allocations and maps. See :meth:`BufferPool.take`."""
-        self._check_open()
-        pfns, iovas = self._map(self._alloc_singly(n))
-        self.counters.allocations += len(pfns)
-        self._pages.set_iovas(pfns, iovas)
-        self._pages.lend(pfns)
-        self.counters.taken += len(pfns)
-        return self._batch(pfns, iovas)
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Unmaps, which also makes the bytes the CPU's; the batch comes back without addresses."""
-        del lengths  # an unmap hands over the whole mapping
-        self._unmap(batch.pfns)
-        gone = np.full(len(batch), NO_IOVA, np.uint64)
-        return replace(batch, iovas=gone)
+@implement_take(MapPerPacketState)
+def _take(pool: MapPerPacketState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """``n`` single-page allocations and maps."""
+    done = 0
+    while done < n:
+        want = min(BATCH, n - done)
+        got = ports.alloc_pages(host, want, 0, False, pool.fresh)
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
+        count = map_blocks(pool, host, got, 0, False, pool.fresh)
+        pool.c[ALLOCATIONS] += count
+        for i in range(count):
+            lend(pool, pool.fresh[i], done + i, mem, iova)
+        done += count
+        if count < want:
+            break
+    return done
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Frees the pages, after an unmap if they were not received."""
-        del context  # there is no store whose lock it could spare
-        self._pages.take_back(batch)
-        self._unmap(batch.pfns)
-        self.counters.given += len(batch)
-        self.counters.released += len(batch)
-        self.counters.atomics += len(batch)  # put_page()
-        self._allocator.free_pages(batch.pfns)
 
-    def close(self) -> int:
-        """Nothing is kept, so nothing is released. See :meth:`BufferPool.close`."""
-        self._closing = True
-        return self.counters.inflight
+@implement_receive(MapPerPacketState)
+def _receive(
+    pool: MapPerPacketState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Unmaps, which also makes the bytes the CPU's: an unmap hands over the whole mapping."""
+    _unmap_all(pool, host, n, mem)
+    for i in range(n):
+        iova[i] = NO_ADDRESS
 
-    def _alloc_singly(self, n: int) -> PfnArray:
-        """Counted as one allocator call a page, although the batch is asked for at once."""
-        pfns = self._allocator.alloc_pages(n)
-        self.counters.single_calls += n
-        return pfns
 
-    def _unmap(self, pfns: PfnArray) -> None:
-        self._unmap_iovas(self._pages.forget_iovas(pfns))
+@implement_give(MapPerPacketState)
+def _give(
+    pool: MapPerPacketState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Frees the pages, after an unmap if they were not received; no store, so no context."""
+    _unmap_all(pool, host, n, mem)
+    pool.c[GIVEN] += n
+    pool.c[RELEASED] += n
+    pool.c[ATOMICS] += n  # put_page()
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        ports.free_pages(host, count, 0, False, pool.pfns)
+
+
+@implement_close(MapPerPacketState)
+def _close(pool: MapPerPacketState, host: Host) -> int:
+    """Nothing is kept, so nothing is released."""
+    pool.at[CLOSING] = 1
+    return inflight(pool)
+
+
+@kernel
+def _unmap_all(pool: MapPerPacketState, host: Host, n: int, mem: Ints) -> None:
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        unmap(pool, host, count, 0, pool.pfns)

@@ -17,125 +17,147 @@ only one in number. The hit ratio falls with the distance between free and reuse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from pool.buffers import NO_IOVA, IovaArray, PfnArray
+from emulator.kernel import Ints, kernel
+from pool import ports
+from pool.buffers import PfnArray
+from pool.counters import (
+    ALLOCATIONS,
+    ATOMICS,
+    GIVEN,
+    MAP_ERRORS,
+    MAPPED_PAGES,
+    MAPS,
+    OWN,
+    RELEASED,
+    SINGLE_CALLS,
+    UNMAPPED_PAGES,
+    UNMAPS,
+)
 from pool.guarantees import Guarantees
-from pool.interface import Direction, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.map_per_packet import MapPerPacket
+from pool.interface import Direction, DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host, HostPorts
+from pool.steps import (
+    BATCH,
+    CLOSING,
+    CONF,
+    frames_of,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+    no_addresses,
+)
 
-QUEUE_SLACK = 4096
-"""Outdated entries the queue of idle mappings may hold beyond those that count."""
+IDLE, CAPACITY, FOUND, MISSED, ENDED, PEAK = range(6)
+"""Places in ``CacheState.at``: idle mappings, how many there may be, and the counts of
+:class:`MappingCache`."""
+NOT_IDLE = -1
+OWNS_CACHE = CONF
+"""In the pool's ``conf``."""
+HITS, EVICTIONS, STALE_PEAK = range(OWN, OWN + 3)
+
+
+class CacheState(NamedTuple):
+    """The mappings of one device, and in which order they became idle.
+
+    iova: int64[frames], address of each frame that is mapped. newer, older: int64[frames + 1], the
+    idle frames as a list in a circle: next and previous of each, NOT_IDLE in ``newer`` where it is
+    not idle; the last place is where the list begins and ends. pfns, iovas: int64[BATCH].
+    """
+
+    at: Ints
+    iova: Ints
+    newer: Ints
+    older: Ints
+    pfns: Ints
+    iovas: Ints
 
 
 class MappingCache:
     """Keeps up to ``capacity`` idle mappings of one device; order-0 pages, one direction.
 
-    hits, misses: maps served from the cache and not; evictions: idle mappings ended;
+    hits, misses: maps served from the cache and not; evictions: idle mappings ended to make room;
     stale_peak: most idle mappings at one time.
     """
 
-    def __init__(self, dma: DmaApi, capacity: int, direction: Direction) -> None:
-        self._dma, self._capacity, self._direction = dma, capacity, direction
-        self._iova = np.zeros(0, np.uint64)
-        self._stamp = np.zeros(0, np.int64)  # when it became idle; 0: it is not
-        self._queue = np.zeros((2, 0), np.int64)  # frames and stamps, oldest first
-        self._now = self._idle = 0
-        self.hits = self.misses = self.evictions = self.stale_peak = 0
+    def __init__(
+        self, allocator: PageAllocator, dma: DmaApi, capacity: int, direction: Direction
+    ) -> None:
+        frames = sum(allocator.span)
+        self._ports = HostPorts(allocator, dma, direction)
+        self.state = CacheState(
+            np.zeros(PEAK + 1, np.int64),
+            no_addresses(frames),
+            np.full(frames + 1, NOT_IDLE, np.int64),
+            np.zeros(frames + 1, np.int64),
+            np.zeros(BATCH, np.int64),
+            np.zeros(BATCH, np.int64),
+        )
+        self.state.at[CAPACITY] = capacity
+        self.state.newer[frames] = self.state.older[frames] = frames
 
     def stale_pages(self) -> PfnArray:
         """int64[m]: frames that were unmapped by the driver and are still mapped, ascending."""
-        return np.flatnonzero(self._stamp)
-
-    def map_pages(self, pfns: PfnArray) -> IovaArray:
-        """uint64[n]: as :meth:`DmaApi.map_pages`, from the cache where it can."""
-        self._reach(pfns)
-        hit = self._stamp[pfns] > 0
-        self._stamp[pfns[hit]] = 0
-        found = int(np.count_nonzero(hit))
-        self._idle -= found
-        self.hits += found
-        if found < len(pfns):
-            missing = pfns[~hit]
-            self._iova[missing] = self._dma.map_pages(missing, self._direction)
-            self.misses += len(missing)
-        return self._iova[pfns]
-
-    def unmap_pages(self, pfns: PfnArray) -> int:
-        """The driver's unmap: the mappings become idle. Returns how many others were ended."""
-        stamps = np.arange(self._now + 1, self._now + 1 + len(pfns))
-        self._now += len(pfns)
-        self._stamp[pfns] = stamps
-        self._queue = np.hstack((self._queue, np.stack((pfns, stamps))))
-        self._idle += len(pfns)
-        ended = self._evict(self._idle - self._capacity)
-        self.evictions += ended
-        self.stale_peak = max(self.stale_peak, self._idle)
-        if self._queue.shape[1] > 2 * self._capacity + QUEUE_SLACK:
-            self._queue = self._queue[:, self._current()]
-        return ended
+        return np.flatnonzero(self.state.newer[:-1] != NOT_IDLE)
 
     def flush(self) -> int:
         """Ends every idle mapping: what removing the device does. Returns how many."""
-        return self._evict(self._idle)
-
-    def _evict(self, count: int) -> int:
-        if count <= 0:
-            return 0
-        rows = np.flatnonzero(self._current())[:count]
-        pfns = self._queue[0, rows]
-        self._queue = self._queue[:, rows[-1] + 1 :]
-        self._dma.unmap_pages(self._iova[pfns])
-        self._stamp[pfns] = 0
-        self._idle -= count
-        return count
-
-    def _current(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
-        """bool[m]: the queue's entry speaks of a mapping that has been idle since."""
-        pfns, stamps = self._queue
-        current: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = self._stamp[pfns] == stamps
-        return current
-
-    def _reach(self, pfns: PfnArray) -> None:
-        need = int(pfns.max(initial=-1)) + 1
-        have = len(self._stamp)
-        if need > have:
-            more = max(need, 2 * have) - have
-            self._iova = np.append(self._iova, np.full(more, NO_IOVA, np.uint64))
-            self._stamp = np.append(self._stamp, np.zeros(more, np.int64))
-
-
-@dataclass(slots=True)
-class MappingCacheCounters(PoolCounters):
-    """``maps`` and ``unmaps`` are those that reached the IOMMU; the driver's calls are here."""
-
-    hits: int = 0
-    """Maps that found their page still mapped."""
-    evictions: int = 0
-    """Idle mappings of the cache ended to make room, by whichever pool."""
-    stale_peak: int = 0
-    """Most pages of the cache at one time that the device reached after their unmap."""
+        return int(flush(self.state, self._ports))
 
     @property
-    def hit_ratio(self) -> float:
-        """Share of the driver's maps that cost nothing; 0 before the first."""
-        calls = self.hits + self.maps + self.map_errors
-        return self.hits / calls if calls else 0.0
+    def hits(self) -> int:  # noqa: D102
+        return int(self.state.at[FOUND])
+
+    @property
+    def misses(self) -> int:  # noqa: D102
+        return int(self.state.at[MISSED])
+
+    @property
+    def evictions(self) -> int:  # noqa: D102
+        return int(self.state.at[ENDED])
+
+    @property
+    def stale_peak(self) -> int:  # noqa: D102
+        return int(self.state.at[PEAK])
 
 
-class MappingCachePool(MapPerPacket):
+class MappingCacheState(NamedTuple):
+    """cache: of the device."""
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    cache: CacheState
+
+
+class MappingCachePool(BufferPool):
     """``map_per_packet`` above a cache of ``pool_size`` mappings.
 
     cache: of the device, shared by its queues, flushed by its owner; without one the pool makes
     its own, and flushes it when nothing is out any more.
+
+    ``maps`` and ``unmaps`` are those that reached the IOMMU; the driver's calls are here. hits:
+    maps that found their page still mapped; evictions: idle mappings of the cache ended to make
+    room, by whichever pool; stale_peak: most pages of the cache at one time that the device reached
+    after their unmap.
     """
 
     name: ClassVar[str] = "mapping_cache"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True, mapped_when_free=True)
-    counters: MappingCacheCounters
+    own_counters = ("hits", "evictions", "stale_peak")
 
     def __init__(
         self,
@@ -146,44 +168,182 @@ class MappingCachePool(MapPerPacket):
         cache: MappingCache | None = None,
     ) -> None:
         super().__init__(allocator, dma, config)
-        self.counters = MappingCacheCounters()
-        self.cache = cache or MappingCache(dma, config.pool_size, config.direction)
-        self._shared = cache is not None
-        self.guarantees = replace(self.guarantees, mapped_after_close=self._shared)
+        self.guarantees = replace(self.guarantees, mapped_after_close=cache is not None)
+        owns = int(cache is None)
+        self.cache = cache or MappingCache(allocator, dma, config.pool_size, config.direction)
+        self.state = MappingCacheState(
+            *self.common(0, (owns,)), np.zeros(BATCH, np.int64), self.cache.state
+        )
 
-    def close(self) -> int:
-        """Flushes the pool's own cache. See :meth:`BufferPool.close`."""
-        super().close()
-        if not self._shared:
-            self._count_ended(self.cache.flush())
-        return self.counters.inflight
+    @property
+    def hit_ratio(self) -> float:
+        """Share of the driver's maps that cost nothing; 0 before the first."""
+        counters = self.counters
+        calls = counters.hits + counters.maps + counters.map_errors
+        return counters.hits / calls if calls else 0.0
 
-    def _map(self, pfns: PfnArray, order: int = 0) -> tuple[PfnArray, IovaArray]:
-        """Through the cache."""
-        counters, hits = self.counters, self.cache.hits
-        iovas = self.cache.map_pages(pfns)
-        mapped = iovas != np.uint64(NO_IOVA)
-        refused = pfns[~mapped]
-        hits = self.cache.hits - hits
-        counters.hits += hits
-        counters.maps += len(pfns) - len(refused) - hits
-        counters.mapped_pages += len(pfns) - len(refused) - hits
-        counters.map_errors += len(refused)
-        if len(refused):
-            self._allocator.free_pages(refused)
-        return pfns[mapped], iovas[mapped]
 
-    def _unmap(self, pfns: PfnArray) -> None:
-        """To the driver it is an unmap; to the device nothing changes."""
-        live = pfns[self._pages.iovas(pfns) != np.uint64(NO_IOVA)]
-        self._pages.forget_iovas(live)
-        ended = self.cache.unmap_pages(live)
-        if self._closing and not self._shared:
-            ended += self.cache.flush()
-        self.counters.evictions = self.cache.evictions
-        self._count_ended(ended)
-        self.counters.stale_peak = self.cache.stale_peak
+@implement_take(MappingCacheState)
+def _take(pool: MappingCacheState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """``n`` single-page allocations and maps, these through the cache."""
+    done, more = 0, True
+    while done < n and more:
+        want = min(BATCH, n - done)
+        got = ports.alloc_pages(host, want, 0, False, pool.fresh)
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
+        count = _map(pool, host, got)
+        pool.c[ALLOCATIONS] += count
+        for i in range(count):
+            lend(pool, pool.fresh[i], done + i, mem, iova)
+        done += count
+        more = count == want
+    return done
 
-    def _count_ended(self, ended: int) -> None:
-        self.counters.unmaps += ended
-        self.counters.unmapped_pages += ended
+
+@implement_receive(MappingCacheState)
+def _receive(
+    pool: MappingCacheState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """To the driver it is an unmap; to the device nothing changes."""
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        _unmap(pool, host, count)
+    for i in range(n):
+        iova[i] = NO_ADDRESS
+
+
+@implement_give(MappingCacheState)
+def _give(
+    pool: MappingCacheState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Frees the pages, after an unmap if they were not received; no store, so no context."""
+    pool.c[GIVEN] += n
+    pool.c[RELEASED] += n
+    pool.c[ATOMICS] += n  # put_page()
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        _unmap(pool, host, count)
+        ports.free_pages(host, count, 0, False, pool.pfns)
+
+
+@implement_close(MappingCacheState)
+def _close(pool: MappingCacheState, host: Host) -> int:
+    """Flushes the pool's own cache."""
+    pool.at[CLOSING] = 1
+    if pool.conf[OWNS_CACHE]:
+        _count_ended(pool, flush(pool.cache, host))
+    return inflight(pool)
+
+
+@kernel
+def _map(pool: MappingCacheState, host: Host, n: int) -> int:
+    """Maps ``fresh``; those refused are freed at once and left out of it. How many are left."""
+    hits = _map_cached(pool.cache, host, n, pool.fresh)
+    kept = refused = 0
+    for i in range(n):
+        pfn = pool.fresh[i]
+        pool.iova[pfn] = pool.cache.iova[pfn]
+        if pool.iova[pfn] == NO_ADDRESS:
+            pool.pfns[refused] = pfn
+            refused += 1
+        else:
+            pool.fresh[kept] = pfn
+            kept += 1
+    pool.c[HITS] += hits
+    pool.c[MAPS] += kept - hits
+    pool.c[MAPPED_PAGES] += kept - hits
+    pool.c[MAP_ERRORS] += refused
+    if refused:
+        ports.free_pages(host, refused, 0, False, pool.pfns)
+    return kept
+
+
+@kernel
+def _unmap(pool: MappingCacheState, host: Host, n: int) -> None:
+    """Those of ``pfns`` that are mapped become idle; a closed pool's own cache keeps none."""
+    live = 0
+    for i in range(n):
+        pfn = pool.pfns[i]
+        if pool.iova[pfn] != NO_ADDRESS:
+            pool.iova[pfn] = NO_ADDRESS
+            pool.fresh[live] = pfn
+            live += 1
+    _count_ended(pool, _unmap_cached(pool.cache, host, live, pool.fresh))
+    if pool.at[CLOSING] and pool.conf[OWNS_CACHE]:
+        _count_ended(pool, flush(pool.cache, host))
+    pool.c[EVICTIONS] = pool.cache.at[ENDED]
+    pool.c[STALE_PEAK] = pool.cache.at[PEAK]
+
+
+@kernel
+def _count_ended(pool: MappingCacheState, ended: int) -> None:
+    pool.c[UNMAPS] += ended
+    pool.c[UNMAPPED_PAGES] += ended
+
+
+@kernel
+def flush(cache: CacheState, host: Host) -> int:
+    """Ends every idle mapping; how many."""
+    return _evict(cache, host, cache.at[IDLE])
+
+
+@kernel
+def _map_cached(cache: CacheState, host: Host, n: int, pfns: Ints) -> int:
+    """Maps ``n`` (at most BATCH) pages; ``cache.iova`` has the addresses. How many were idle."""
+    missing = 0
+    for i in range(n):
+        pfn = pfns[i]
+        if cache.newer[pfn] != NOT_IDLE:
+            _take_out(cache, pfn)
+        else:
+            cache.pfns[missing] = pfn
+            missing += 1
+    if missing:
+        ports.map_pages(host, missing, 0, cache.pfns, cache.iovas)
+    for i in range(missing):
+        cache.iova[cache.pfns[i]] = cache.iovas[i]
+    cache.at[FOUND] += n - missing
+    cache.at[MISSED] += missing
+    return n - missing
+
+
+@kernel
+def _unmap_cached(cache: CacheState, host: Host, n: int, pfns: Ints) -> int:
+    """``n`` (at most BATCH) mappings become idle; how many others were ended to make room."""
+    end = len(cache.iova)
+    for i in range(n):
+        pfn, before = pfns[i], cache.older[end]
+        cache.older[pfn], cache.newer[pfn] = before, end
+        cache.newer[before] = cache.older[end] = pfn
+    cache.at[IDLE] += n
+    ended = _evict(cache, host, max(0, cache.at[IDLE] - cache.at[CAPACITY]))
+    cache.at[ENDED] += ended
+    cache.at[PEAK] = max(cache.at[PEAK], cache.at[IDLE])
+    return ended
+
+
+@kernel
+def _take_out(cache: CacheState, pfn: int) -> None:
+    """It is not idle any more."""
+    newer, older = cache.newer[pfn], cache.older[pfn]
+    cache.older[newer], cache.newer[older] = older, newer
+    cache.newer[pfn] = NOT_IDLE
+    cache.at[IDLE] -= 1
+
+
+@kernel
+def _evict(cache: CacheState, host: Host, count: int) -> int:
+    """Ends the ``count`` mappings that have been idle longest."""
+    left = count
+    while left:
+        n = min(BATCH, left)
+        for i in range(n):
+            pfn = cache.newer[len(cache.iova)]
+            _take_out(cache, pfn)
+            cache.iovas[i] = cache.iova[pfn]
+            cache.iova[pfn] = NO_ADDRESS
+        ports.unmap_pages(host, n, 0, cache.iovas)
+        left -= n
+    return count

@@ -18,119 +18,192 @@ mapped while the stack reads them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import NO_IOVA, BufferBatch, PfnArray
+from emulator.kernel import Bytes, Ints, kernel
+from pool import stores
+from pool.buffers import PAGE_SHIFT
+from pool.counters import ATOMICS, GIVEN, OWN, RECYCLED_CACHE, REFERENCES
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import KeptPages
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import alloc_singly, free, leave
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host
+from pool.steps import (
+    BATCH,
+    CLOSING,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+    unmap,
+)
+from pool.stores import Queue
+
+REUSED, BUSY, FIFO_FULL = range(OWN, OWN + 3)
 
 
-@dataclass(slots=True)
-class Order0RecycleCounters(PoolCounters):
-    """What refilling found."""
+class Order0RecycleState(NamedTuple):
+    """fifo: frames the driver will post again; owned, held: int8[frames], who has a reference.
 
-    reused: int = 0
-    """Buffers taken from the FIFO."""
-    busy: int = 0
-    """Refills that stopped at a page which the stack still held."""
-    fifo_full: int = 0
-    """Received pages given up because the FIFO had no room."""
+    owned: the driver, for as long as it wants the page; held: the stack.
+    """
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    fifo: Queue
+    owned: Bytes
+    held: Bytes
 
 
-class Order0Recycle(KeptPages):
-    """A FIFO of ``pool_size`` pages whose packets may still be read."""
+class Order0Recycle(BufferPool):
+    """A FIFO of ``pool_size`` pages whose packets may still be read.
+
+    reused: buffers taken from the FIFO; busy: refills that stopped at a page which the stack still
+    held; fifo_full: received pages given up because the FIFO had no room.
+    """
 
     name: ClassVar[str] = "order0_recycle"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
-    counters: Order0RecycleCounters
+    own_counters = ("reused", "busy", "fifo_full")
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         super().__init__(allocator, dma, config)
-        self.counters = Order0RecycleCounters()
-        self._fifo = np.zeros(config.pool_size, np.int64)
-        self._head = self._tail = 0
-        self._owned = np.zeros(0, np.bool_)
+        self.state = Order0RecycleState(
+            *self.common(),
+            np.zeros(BATCH, np.int64),
+            stores.make_queue(config.pool_size),
+            np.zeros(self.frames, np.int8),
+            np.zeros(self.frames, np.int8),
+        )
 
-    def take(self, n: int) -> BufferBatch:
-        """The oldest pages that are free again, then pages allocated singly."""
-        self._check_open()
-        pfns = self._oldest_free(n)
-        self._sync_for_device(pfns)
-        if len(pfns) < n:
-            pfns = np.concatenate((pfns, self._alloc_owned(n - len(pfns))))
-        return self._lend(pfns)
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Syncs for the CPU; keeps each page by a reference, or unmaps it if there is no room."""
-        batch = super().receive(batch, lengths)
-        self._pages.set_received(batch)
-        kept = 0 if self._closing else self._keep(batch.pfns)
-        self.counters.atomics += kept
-        self.counters.fifo_full += len(batch) - kept
-        given_up = batch.pfns[kept:]
-        self._owned[given_up] = False
-        self._unmap_iovas(self._pages.forget_iovas(given_up))
-        mapped = np.arange(len(batch)) < kept
-        return replace(batch, iovas=np.where(mapped, batch.iovas, np.uint64(NO_IOVA)))
+@implement_take(Order0RecycleState)
+def _take(pool: Order0RecycleState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """The oldest pages that are free again, then pages allocated singly."""
+    done, more = 0, True
+    while done < n and more:
+        want = min(BATCH, n - done)
+        got = _oldest_free(pool, want)
+        hand_to_device(pool, host, got, pool.fresh)
+        _lend(pool, got, done, mem, iova)
+        done += got
+        more = got == want
+    more = True
+    while done < n and more:
+        want = min(BATCH, n - done)
+        got = alloc_singly(pool, host, want)
+        _lend(pool, got, done, mem, iova)
+        done += got
+        more = got == want
+    return done
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Received: the stack's put_page(). Unused: kept for the next refill."""
-        del context  # a reference count is dropped alike everywhere
-        received = self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        self._put(batch.pfns[received])
-        unused = batch.pfns[~received]
-        self._leave(unused[0 if self._closing else self._keep(unused) :])
 
-    def close(self) -> int:
-        """Unmaps what is in the FIFO and drops the driver's references."""
-        self._closing = True
-        pfns = self._fifo[np.arange(self._head, self._tail) % len(self._fifo)]
-        self._head = self._tail
-        held = self._pages.are_received(pfns)
-        self._owned[pfns] = False
-        self._unmap_iovas(self._pages.forget_iovas(pfns[held]))
-        self.counters.atomics += int(np.count_nonzero(held))
-        self._leave(pfns[~held])
-        return self.counters.inflight
+@implement_receive(Order0RecycleState)
+def _receive(
+    pool: Order0RecycleState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; keeps each page by a reference, or unmaps it if there is no room."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+    lost = 0
+    for i in range(n):
+        pfn = mem[i] >> PAGE_SHIFT
+        pool.held[pfn] = 1
+        if _keep(pool, pfn):
+            pool.c[ATOMICS] += 1
+            pool.c[REFERENCES] += 1
+            continue
+        pool.owned[pfn] = 0
+        iova[i] = NO_ADDRESS
+        pool.pfns[lost] = pfn
+        lost += 1
+        pool.c[FIFO_FULL] += 1
+        if lost == BATCH:
+            unmap(pool, host, lost, 0, pool.pfns)
+            lost = 0
+    unmap(pool, host, lost, 0, pool.pfns)
 
-    def _oldest_free(self, n: int) -> PfnArray:
-        """Takes up to ``n`` from the head of the FIFO, up to the first that the stack holds."""
-        places = np.arange(self._head, min(self._head + n, self._tail)) % len(self._fifo)
-        pfns = self._fifo[places]
-        held = self._pages.are_received(pfns)
-        if held.any():
-            self.counters.busy += 1
-            pfns = pfns[: int(held.argmax())]
-        self._head += len(pfns)
-        self.counters.reused += len(pfns)
-        return pfns
 
-    def _keep(self, pfns: PfnArray) -> int:
-        """Appends what fits to the FIFO; returns how many."""
-        count = min(len(pfns), len(self._fifo) - (self._tail - self._head))
-        self._fifo[np.arange(self._tail, self._tail + count) % len(self._fifo)] = pfns[:count]
-        self._tail += count
-        self.counters.recycled_cache += count
-        return count
+@implement_give(Order0RecycleState)
+def _give(
+    pool: Order0RecycleState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Received: the stack's put_page(), wherever. Unused: kept for the next refill."""
+    pool.c[GIVEN] += n
+    gone = 0
+    for i in range(n):
+        pfn = mem[i] >> PAGE_SHIFT
+        if received[i]:
+            pool.held[pfn] = 0
+            kept = pool.owned[pfn] != 0
+            pool.c[ATOMICS] += kept
+            pool.c[REFERENCES] += kept
+        else:
+            kept = _keep(pool, pfn)
+        if not kept:
+            pool.pfns[gone] = pfn
+            gone += 1
+        if gone == BATCH:
+            leave(pool, host, gone, pool.pfns)
+            gone = 0
+    leave(pool, host, gone, pool.pfns)
 
-    def _put(self, pfns: PfnArray) -> None:
-        """The stack drops its references; pages that only it had are freed."""
-        kept = self._owned[pfns]
-        self.counters.atomics += int(np.count_nonzero(kept))
-        if not kept.all():
-            self._free(pfns[~kept])
 
-    def _alloc_owned(self, n: int) -> PfnArray:
-        pfns = self._alloc_singly(n)
-        need = int(pfns.max(initial=-1)) + 1
-        if need > len(self._owned):
-            more = max(need, 2 * len(self._owned)) - len(self._owned)
-            self._owned = np.append(self._owned, np.zeros(more, np.bool_))
-        self._owned[pfns] = True
-        return pfns
+@implement_close(Order0RecycleState)
+def _close(pool: Order0RecycleState, host: Host) -> int:
+    """Unmaps what is in the FIFO and drops the driver's references."""
+    pool.at[CLOSING] = 1
+    while stores.count(pool.fifo):
+        pfn = stores.take_oldest(pool.fifo)
+        pool.owned[pfn] = 0
+        pool.pfns[0] = pfn
+        unmap(pool, host, 1, 0, pool.pfns)
+        if pool.held[pfn]:
+            pool.c[ATOMICS] += 1
+            pool.c[REFERENCES] += 1
+        else:
+            free(pool, host, 1, pool.pfns)
+    return inflight(pool)
+
+
+@kernel
+def _oldest_free(pool: Order0RecycleState, n: int) -> int:
+    """Up to ``n`` from the FIFO to ``fresh``, up to the first that the stack holds; how many."""
+    got = 0
+    while got < n and stores.count(pool.fifo):
+        if pool.held[stores.oldest(pool.fifo)]:
+            pool.c[BUSY] += 1
+            break
+        pool.fresh[got] = stores.take_oldest(pool.fifo)
+        got += 1
+    pool.c[REUSED] += got
+    return got
+
+
+@kernel
+def _lend(pool: Order0RecycleState, n: int, start: int, mem: Ints, iova: Ints) -> None:
+    """Hands out ``n`` pages of ``fresh`` from number ``start`` on; the driver has them all."""
+    for i in range(n):
+        pool.owned[pool.fresh[i]] = 1
+        lend(pool, pool.fresh[i], start + i, mem, iova)
+
+
+@kernel
+def _keep(pool: Order0RecycleState, pfn: int) -> bool:
+    """Appends it to the FIFO; False: no room, or the pool is closing."""
+    if pool.at[CLOSING] or not stores.room(pool.fifo):
+        return False
+    stores.append(pool.fifo, pfn)
+    pool.c[RECYCLED_CACHE] += 1
+    return True

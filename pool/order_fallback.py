@@ -17,38 +17,86 @@ filled; and a sender who keeps one packet in eight pages waiting pins far more t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.blocks import Blocks, stride_of
-from pool.buffers import NO_IOVA, BufferBatch, PfnArray, constant
+from emulator.kernel import Ints, kernel
+from pool import ports, stores
+from pool.blocks import (
+    add_block,
+    block_of,
+    blocks_for,
+    end_mapping,
+    free_block,
+    per_block,
+    stride_of,
+)
+from pool.counters import ALLOCATIONS, ATOMICS, GIVEN, OWN, REFERENCES, SINGLE_CALLS
 from pool.guarantees import Guarantees
-from pool.interface import BufferPool, Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.pages import PageRecords
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host
+from pool.steps import (
+    AT,
+    BATCH,
+    CLOSING,
+    CONF,
+    HEADROOM,
+    SYNC,
+    hand_over,
+    hand_to_cpu,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend_part,
+    map_blocks,
+)
+from pool.stores import Queue
 
 PREFER_ORDER = 3
 """MLX4_EN_ALLOC_PREFER_ORDER for 4 KiB pages: the highest order the allocator calls cheap."""
 
+READY, NEXT = AT, AT + 1
+"""In ``at``: buffers not handed out yet; number of the next of them in the oldest open block."""
+STRIDE, PREFER = CONF, CONF + 1
+FAILED_ATTEMPTS, BLOCKS = OWN, OWN + 1
+"""Counters; those from ``BLOCKS`` on are by order."""
 
-@dataclass(slots=True)
-class OrderFallbackCounters(PoolCounters):
-    """Where the blocks came from."""
 
-    blocks: list[int] = field(default_factory=lambda: [0] * (PREFER_ORDER + 1))
-    """Blocks allocated, by order."""
-    failed_attempts: int = 0
-    """Allocator calls that found no block of the order asked for."""
+class OrderFallbackState(NamedTuple):
+    """open: first frames of blocks of which not all buffers were handed out.
+
+    first: of each frame's block. order, away, refs: int64[frames], by first frame: of the block;
+    buffers the device is not done with; buffers not given back.
+    """
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    open: Queue
+    first: Ints
+    order: Ints
+    away: Ints
+    refs: Ints
 
 
 class OrderFallback(BufferPool):
-    """prefer_order: of the blocks asked for first."""
+    """prefer_order: of the blocks asked for first.
+
+    failed_attempts: allocator calls that found no block of the order asked for; blocks_order_<n>:
+    blocks allocated of that order.
+    """
 
     name: ClassVar[str] = "order_fallback"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True, shares_mapping=True)
-    counters: OrderFallbackCounters
 
     def __init__(
         self,
@@ -59,97 +107,165 @@ class OrderFallback(BufferPool):
         prefer_order: int = PREFER_ORDER,
     ) -> None:
         super().__init__(allocator, dma, config)
-        self.counters = OrderFallbackCounters(blocks=[0] * (prefer_order + 1))
-        self._prefer = prefer_order
-        self._stride = stride_of(config.headroom, config.buffer_bytes)
-        self._blocks = Blocks(self._stride, config.headroom, prefer_order)
-        self._pages = PageRecords(self.name, dma.domain, self._stride)
-        self._fresh = np.zeros(0, np.int64)  # codes not handed out yet, in order
-        self._refs = np.zeros(0, np.int64)  # by first frame: buffers not given back
+        orders = (f"blocks_order_{order}" for order in range(prefer_order + 1))
+        self.own_counters = ("failed_attempts", *orders)
+        self.slot_bytes = stride_of(config.headroom, config.buffer_bytes)
+        self.state = OrderFallbackState(
+            *self.common(2, (self.slot_bytes, prefer_order)),
+            np.zeros(BATCH, np.int64),
+            stores.make_queue(self.frames),
+            *(np.zeros(self.frames, np.int64) for _ in range(4)),
+        )
 
     @property
     def truesize(self) -> int:
         """The fragment alone, as the driver of 2016 accounts it."""
-        return self._stride
+        return self.slot_bytes
 
-    def take(self, n: int) -> BufferBatch:
-        """Goes on in the open block, then in new ones. See :meth:`BufferPool.take`."""
-        self._check_open()
-        if len(self._fresh) < n:
-            self._fresh = np.concatenate((self._fresh, *self._new_blocks(n - len(self._fresh))))
-        codes, self._fresh = self._fresh[:n], self._fresh[n:]
-        batch = self._blocks.batch(codes, self._config.buffer_bytes, self._dma.domain)
-        self._pages.lend_buffers(batch)
-        self.counters.taken += len(batch)
-        return batch
+    @property
+    def blocks(self) -> list[int]:
+        """Blocks allocated, by order."""
+        return [int(count) for count in self.state.c[BLOCKS:]]
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Syncs for the CPU; unmaps the blocks whose last buffer this is."""
-        self.counters.syncs_for_cpu += len(batch)
-        self._dma.sync_for_cpu(batch.iovas, lengths)
-        self._pages.set_received(batch)
-        firsts = self._blocks.firsts(self._blocks.codes(batch))
-        self._device_done(firsts)
-        mapped = self._blocks.away[firsts] > 0
-        return replace(batch, iovas=np.where(mapped, batch.iovas, np.uint64(NO_IOVA)))
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Drops a reference each, wherever; nothing is posted a second time."""
-        del context
-        received = self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        self.counters.atomics += len(batch)
-        firsts = self._blocks.firsts(self._blocks.codes(batch))
-        self._device_done(firsts[~received])
-        self._put(firsts)
+@implement_take(OrderFallbackState)
+def _take(pool: OrderFallbackState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """Goes on in the open block, then in new ones."""
+    if pool.at[READY] < n:
+        _add_blocks(pool, host, n - pool.at[READY])
+    n = min(n, pool.at[READY])
+    for i in range(n):
+        first = stores.oldest(pool.open)
+        lend_part(pool, first, pool.at[NEXT] * pool.conf[STRIDE], i, mem, iova)
+        _go_on(pool, first)
+    return n
 
-    def close(self) -> int:
-        """Drops the open blocks' buffers that were never handed out."""
-        self._closing = True
-        firsts, self._fresh = self._blocks.firsts(self._fresh), self._fresh[:0]
-        self._device_done(firsts)
-        self._put(firsts)
-        return self.counters.inflight
 
-    def _new_blocks(self, need: int) -> list[NDArray[np.int64]]:
-        """Codes of new blocks with at least ``need`` buffers, or of all there are."""
-        found = []
-        for order in range(self._prefer, -1, -1):
-            per_block = self._blocks.per_block(order)
-            want = max(0, -(-need // per_block))
-            if not want:
-                break
-            firsts = self._allocator.alloc_pages(want, order)
-            self.counters.single_calls += want
-            self.counters.failed_attempts += want - len(firsts)
-            firsts, iovas = self._map(firsts, order)
-            found.append(self._enter(firsts, self._blocks.add(firsts, iovas, order), order))
-            need -= len(found[-1])
-        return found
+@implement_receive(OrderFallbackState)
+def _receive(
+    pool: OrderFallbackState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; unmaps the blocks whose last buffer this is."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+    for i in range(n):
+        _device_done(pool, host, block_of(pool, mem[i]))
+    for i in range(n):
+        if pool.away[block_of(pool, mem[i])] == 0:
+            iova[i] = NO_ADDRESS
 
-    def _enter(self, firsts: PfnArray, codes: NDArray[np.int64], order: int) -> NDArray[np.int64]:
-        blocks = self._blocks
-        self._refs = np.append(self._refs, np.zeros(len(blocks.away) - len(self._refs), np.int64))
-        blocks.away[firsts] = self._refs[firsts] = blocks.per_block(order)
-        self.counters.blocks[order] += len(firsts)
-        self.counters.allocations += len(firsts) << order
-        self.counters.atomics += len(firsts)  # the references of all buffers, added at once
-        if self._config.sync and len(codes):
-            self.counters.syncs_for_device += len(codes)
-            length = self._config.buffer_bytes
-            iovas = blocks.batch(codes, length, self._dma.domain).iovas
-            self._dma.sync_for_device(iovas, constant(length, len(codes)))
-        return codes
 
-    def _device_done(self, firsts: PfnArray) -> None:
-        """The device will not touch one buffer of each of ``firsts`` (repeated) any more."""
-        np.subtract.at(self._blocks.away, firsts, 1)
-        done = np.unique(firsts[self._blocks.away[firsts] == 0])
-        for order, ended in self._blocks.leave(done):
-            self._unmap_iovas(self._blocks.iova[ended], order)
+@implement_give(OrderFallbackState)
+def _give(
+    pool: OrderFallbackState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Drops a reference each, wherever; nothing is posted a second time."""
+    pool.c[GIVEN] += n
+    pool.c[ATOMICS] += n
+    for i in range(n):
+        first = block_of(pool, mem[i])
+        if not received[i]:
+            _device_done(pool, host, first)
+        pool.c[REFERENCES] += pool.refs[first] > 1
+        _put(pool, host, first)
 
-    def _put(self, firsts: PfnArray) -> None:
-        np.subtract.at(self._refs, firsts, 1)
-        for order, ended in self._blocks.leave(np.unique(firsts[self._refs[firsts] == 0])):
-            self.counters.released += len(ended) << order
-            self._allocator.free_pages(ended, order)
+
+@implement_close(OrderFallbackState)
+def _close(pool: OrderFallbackState, host: Host) -> int:
+    """Drops the open blocks' buffers that were never handed out."""
+    pool.at[CLOSING] = 1
+    while pool.at[READY]:
+        first = stores.oldest(pool.open)
+        _go_on(pool, first)
+        _device_done(pool, host, first)
+        _put(pool, host, first)
+    return inflight(pool)
+
+
+@kernel
+def _go_on(pool: OrderFallbackState, first: int) -> None:
+    """The next buffer of the oldest open block, ``first``, is no longer to be handed out."""
+    pool.at[READY] -= 1
+    pool.at[NEXT] += 1
+    if pool.at[NEXT] == per_block(pool.order[first], pool.conf[STRIDE]):
+        stores.take_oldest(pool.open)
+        pool.at[NEXT] = 0
+
+
+@kernel
+def _add_blocks(pool: OrderFallbackState, host: Host, need: int) -> None:
+    """New blocks with at least ``need`` buffers, or all there are; each the largest there is.
+
+    A block that cannot be had is looked for again, order by order, for every block (mlx4's way).
+    """
+    while need > 0:
+        order = pool.conf[PREFER]
+        got = _allocate(pool, host, blocks_for(need, order, pool.conf[STRIDE]), order)
+        while got == 0 and order > 0:
+            order -= 1
+            got = _allocate(pool, host, 1, order)
+        if got == 0:
+            return
+        need -= got * per_block(order, pool.conf[STRIDE])
+
+
+@kernel
+def _allocate(pool: OrderFallbackState, host: Host, want: int, order: int) -> int:
+    """``want`` calls for a block, up to the first that fails; how many are mapped and open now."""
+    done, opened, more = 0, 0, True
+    while done < want and more:
+        count = min(BATCH, want - done)
+        got = ports.alloc_pages(host, count, order, False, pool.fresh)
+        kept = map_blocks(pool, host, got, order, False, pool.fresh)
+        for i in range(kept):
+            _open(pool, host, pool.fresh[i], order)
+        done += got
+        opened += kept
+        more = got == count
+    pool.c[SINGLE_CALLS] += calls_for(want, done)
+    pool.c[FAILED_ATTEMPTS] += done < want
+    pool.c[BLOCKS + order] += opened
+    return opened
+
+
+@kernel
+def _open(pool: OrderFallbackState, host: Host, first: int, order: int) -> None:
+    """The block's buffers are next to be handed out."""
+    buffers = per_block(order, pool.conf[STRIDE])
+    add_block(pool, first, order)
+    stores.append(pool.open, first)
+    pool.order[first] = order
+    pool.away[first] = buffers
+    pool.refs[first] = buffers
+    pool.at[READY] += buffers
+    pool.c[ALLOCATIONS] += 1 << order
+    pool.c[ATOMICS] += 1  # the references of all buffers, added at once
+    pool.c[REFERENCES] += 1
+    if pool.conf[SYNC]:
+        _hand_block_over(pool, host, first, buffers)
+
+
+@kernel
+def _hand_block_over(pool: OrderFallbackState, host: Host, first: int, buffers: int) -> None:
+    """Syncs all buffers of the block."""
+    place = pool.iova[first] + pool.conf[HEADROOM]
+    for start in range(0, buffers, BATCH):
+        count = min(BATCH, buffers - start)
+        for i in range(count):
+            pool.iovas[i] = place + (start + i) * pool.conf[STRIDE]
+        hand_over(pool, host, count)
+
+
+@kernel
+def _device_done(pool: OrderFallbackState, host: Host, first: int) -> None:
+    """The device will not touch one more buffer of the block; after the last it is unmapped."""
+    pool.away[first] -= 1
+    if pool.away[first] == 0:
+        end_mapping(pool, host, first, pool.order[first])
+
+
+@kernel
+def _put(pool: OrderFallbackState, host: Host, first: int) -> None:
+    """One more reference is dropped; after the last the block is freed."""
+    pool.refs[first] -= 1
+    if pool.refs[first] == 0:
+        free_block(pool, host, first, pool.order[first])

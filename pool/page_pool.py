@@ -19,24 +19,49 @@ a page that is out when the pool is destroyed keeps its mapping until it returns
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import BufferBatch, PfnArray, constant
-from pool.guarantees import Guarantees
-from pool.interface import (
-    BufferPool,
-    Context,
-    DmaApi,
-    PageAllocator,
-    PoolConfig,
-    PoolCounters,
+from emulator.kernel import Ints, kernel
+from pool import ports, ring
+from pool.buffers import PAGE_SHIFT
+from pool.counters import (
+    ATOMICS,
+    BULK_CALLS,
+    GIVEN,
+    OWN,
+    RECYCLED_CACHE,
+    RECYCLED_RING,
+    RELEASED,
+    RING_FULL,
+    RING_OPS,
 )
-from pool.pages import PageRecords
-from pool.ptr_ring import PtrRing
+from pool.guarantees import Guarantees
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host
+from pool.ring import RingState
+from pool.steps import (
+    AT,
+    BATCH,
+    CLOSING,
+    CONF,
+    NAPI,
+    SYNC,
+    enter,
+    frames_of,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+    unmap,
+)
 
 PP_ALLOC_CACHE_SIZE = 128
 """include/net/page_pool/types.h."""
@@ -48,20 +73,25 @@ XDP_BULK_QUEUE_SIZE = 16
 """net/core/page_pool.c: pages per producer lock in page_pool_put_netmem_bulk()."""
 
 
-@dataclass(slots=True)
-class PagePoolCounters(PoolCounters):
-    """With the names of ``struct page_pool_alloc_stats`` and ``page_pool_recycle_stats``."""
+COUNT, TURNED_AWAY, BULK_FAILED = AT, AT + 1, AT + 2
+"""In ``at``: pages in the cache; pages of a give that the cache did not take, and whether the ring
+had no room for one of their present bulk."""
+TRACKING, RETURN_BULK = CONF, CONF + 1
+"""In ``conf``: the options of :class:`PagePool`."""
+FAST, SLOW, EMPTY, REFILL, CACHE_FULL = range(OWN, OWN + 5)
 
-    fast: int = 0
-    """Taken from the cache."""
-    slow: int = 0
-    """Taken straight from a bulk allocation: one per bulk."""
-    empty: int = 0
-    """Times the ptr_ring was empty when a refill was due."""
-    refill: int = 0
-    """Taken straight from a refill: one per refill."""
-    cache_full: int = 0
-    """Given back in NAPI while the cache was full."""
+
+class PagePoolState(NamedTuple):
+    """cache: int64[PP_ALLOC_CACHE_SIZE]; ring: of the pages that came back from elsewhere."""
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    cache: Ints
+    ring: RingState
 
 
 class PagePool(BufferPool):
@@ -70,11 +100,16 @@ class PagePool(BufferPool):
     dma_tracking: unmap pages that are still out when the pool is closed, as Linux 6.16 does.
     return_bulk: pages per producer lock when the ring takes pages back: 1 as for skbs
     (page_pool_put_unrefed_page), XDP_BULK_QUEUE_SIZE as for XDP frames.
+
+    Its counters have the names of ``struct page_pool_alloc_stats`` and ``.._recycle_stats``:
+    fast: taken from the cache; slow: taken straight from a bulk allocation, one per bulk; empty:
+    times the ptr_ring was empty when a refill was due; refill: taken straight from a refill, one
+    per refill; cache_full: given back in NAPI while the cache was full.
     """
 
     name: ClassVar[str] = "page_pool"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
-    counters: PagePoolCounters
+    own_counters = ("fast", "slow", "empty", "refill", "cache_full")
 
     def __init__(
         self,
@@ -86,125 +121,133 @@ class PagePool(BufferPool):
         return_bulk: int = 1,
     ) -> None:
         super().__init__(allocator, dma, config)
-        self.counters = PagePoolCounters()
-        self._cache: PfnArray = np.zeros(PP_ALLOC_CACHE_SIZE, np.int64)
-        self._count = 0
-        self._ring = PtrRing(min(config.pool_size, MAX_RING_SIZE))
-        self._pages = PageRecords(self.name, dma.domain)
-        self._sync = config.sync
-        self._dma_tracking, self._return_bulk = dma_tracking, return_bulk
         self.guarantees = replace(self.guarantees, unmapped_by_close=dma_tracking)
+        self.state = PagePoolState(
+            *self.common(3, (int(dma_tracking), return_bulk)),
+            np.zeros(PP_ALLOC_CACHE_SIZE, np.int64),
+            ring.make(min(config.pool_size, MAX_RING_SIZE)),
+        )
 
-    def take(self, n: int) -> BufferBatch:
-        """As ``n`` calls of page_pool_alloc_pages(). See :meth:`BufferPool.take`."""
-        self._check_open()
-        pfns = np.empty(n, np.int64)
-        done = 0
-        while done < n and (self._count or self._fill_cache()):
-            count = min(n - done, self._count)
-            pfns[done : done + count] = self._cache[self._count - count : self._count][::-1]
-            self._count -= count
-            self.counters.fast += count
-            done += count
-        pfns = pfns[:done]
-        self._pages.lend(pfns)
-        self.counters.taken += done
-        return self._batch(pfns, self._pages.iovas(pfns))
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Syncs for the CPU; the mapping stays."""
-        self.counters.syncs_for_cpu += len(batch)
-        self._dma.sync_for_cpu(batch.iovas, lengths)
-        return batch
+@implement_take(PagePoolState)
+def _take(pool: PagePoolState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """As ``n`` calls of page_pool_alloc_pages()."""
+    for i in range(n):
+        if pool.at[COUNT] > 0:
+            pool.c[FAST] += 1
+        elif not _fill_cache(pool, host):
+            return i
+        pool.at[COUNT] -= 1
+        lend(pool, pool.cache[pool.at[COUNT]], i, mem, iova)
+    return n
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """As page_pool_put_full_page() of each page; NAPI context may use the cache."""
-        self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        self._sync_for_device(batch.pfns)
-        pfns = batch.pfns
-        if context is Context.NAPI and not self._closing:
-            pfns = self._recycle_in_cache(pfns)
-        if len(pfns):
-            self._recycle_in_ring(pfns)
 
-    def close(self) -> int:
-        """As page_pool_destroy() the first time, then as its retry worker."""
-        if not self._closing:
-            self._closing = True
-            self._release(self._cache[: self._count][::-1].copy())
-            self._count = 0
-            self._sync = False
-            if self._dma_tracking:
-                self._unmap(self._pages.mapped())
-        self._release(self._ring.consume(len(self._ring)))
-        return self.counters.inflight
+@implement_receive(PagePoolState)
+def _receive(pool: PagePoolState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints) -> None:
+    """Syncs for the CPU; the mapping stays."""
+    hand_to_cpu(pool, host, n, iova, lengths)
 
-    def _fill_cache(self) -> bool:
-        """Refills from the ring or, if it is empty, by a bulk allocation. True: there are pages."""
-        if len(self._ring):
-            pfns = self._ring.consume(PP_ALLOC_CACHE_REFILL)
-            self.counters.refill += 1
-        else:
-            self.counters.empty += 1
-            pfns = self._alloc_bulk()
-            self.counters.slow += bool(len(pfns))
-        self._cache[: len(pfns)] = pfns
-        self._count = len(pfns)
-        self.counters.fast -= bool(self._count)  # the first page of a fill is not a fast one
-        return self._count > 0
 
-    def _alloc_bulk(self) -> PfnArray:
-        """__page_pool_alloc_pages_slow(): up to 64 pages, mapped and synced; maybe none."""
-        self.counters.bulk_calls += 1
-        pfns = self._allocator.alloc_pages(PP_ALLOC_CACHE_REFILL)
-        if not len(pfns):
-            return pfns
-        pfns, iovas = self._map(pfns)
-        self._pages.set_iovas(pfns, iovas)
-        self.counters.allocations += len(pfns)
-        self.counters.atomics += len(pfns) * self._dma_tracking
-        self._sync_for_device(pfns)
-        return pfns
+@implement_give(PagePoolState)
+def _give(pool: PagePoolState, host: Host, n: int, mem: Ints, received: Ints, context: int) -> None:
+    """As page_pool_put_full_page() of each page; NAPI context may use the cache."""
+    pool.c[GIVEN] += n
+    in_napi = context == NAPI and not pool.at[CLOSING]
+    pool.at[TURNED_AWAY] = 0
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        hand_to_device(pool, host, count, pool.pfns)
+        for i in range(start, start + count):
+            pfn = mem[i] >> PAGE_SHIFT
+            if in_napi and pool.at[COUNT] < PP_ALLOC_CACHE_SIZE:
+                pool.cache[pool.at[COUNT]] = pfn
+                pool.at[COUNT] += 1
+                pool.c[RECYCLED_CACHE] += 1
+                continue
+            pool.c[CACHE_FULL] += in_napi
+            _recycle_in_ring(pool, host, pfn)
 
-    def _recycle_in_cache(self, pfns: PfnArray) -> PfnArray:
-        """Pushes what fits; returns the rest."""
-        count = min(len(pfns), PP_ALLOC_CACHE_SIZE - self._count)
-        self._cache[self._count : self._count + count] = pfns[:count]
-        self._count += count
-        self.counters.recycled_cache += count
-        self.counters.cache_full += len(pfns) - count
-        return pfns[count:]
 
-    def _recycle_in_ring(self, pfns: PfnArray) -> None:
-        """Produces what fits, a lock per bulk; releases the rest."""
-        fits = self._ring.produce(pfns)
-        self.counters.recycled_ring += fits
-        self.counters.atomics += -(-len(pfns) // self._return_bulk)
-        if fits < len(pfns):
-            first_bulk = fits // self._return_bulk
-            self.counters.ring_full += -(-len(pfns) // self._return_bulk) - first_bulk
-            self._release(pfns[fits:])
+@implement_close(PagePoolState)
+def _close(pool: PagePoolState, host: Host) -> int:
+    """As page_pool_destroy() the first time, then as its retry worker."""
+    if not pool.at[CLOSING]:
+        pool.at[CLOSING] = 1
+        while pool.at[COUNT]:
+            pool.at[COUNT] -= 1
+            _release(pool, host, pool.cache[pool.at[COUNT]])
+        pool.conf[SYNC] = 0
+        if pool.conf[TRACKING]:
+            _unmap_lent(pool, host)
+    while ring.length(pool.ring):
+        pool.c[RING_OPS] += 1
+        _release(pool, host, ring.consume(pool.ring))
+    return inflight(pool)
 
-    def _release(self, pfns: PfnArray) -> None:
-        """page_pool_return_page(): unmaps, counts, frees."""
-        if not len(pfns):
-            return
-        self._unmap(pfns)
-        self.counters.released += len(pfns)
-        self.counters.atomics += len(pfns)
-        self._allocator.free_pages(pfns)
 
-    def _unmap(self, pfns: PfnArray) -> None:
-        """Unmaps those that are still mapped."""
-        iovas = self._pages.forget_iovas(pfns)
-        self._unmap_iovas(iovas)
-        self.counters.atomics += len(iovas) * self._dma_tracking
+@kernel
+def _fill_cache(pool: PagePoolState, host: Host) -> bool:
+    """Refills from the ring or, if it is empty, by a bulk allocation. True: there are pages.
 
-    def _sync_for_device(self, pfns: PfnArray) -> None:
-        """The whole buffer: the pool does not know how much the device wrote."""
-        if not self._sync or not len(pfns):
-            return
-        self.counters.syncs_for_device += len(pfns)
-        iovas = self._pages.iovas(pfns) + np.uint64(self._config.headroom)
-        self._dma.sync_for_device(iovas, constant(self._config.buffer_bytes, len(pfns)))
+    The first page of a fill is not a fast one: its caller does not count it.
+    """
+    count = 0
+    if ring.length(pool.ring):
+        while count < PP_ALLOC_CACHE_REFILL and ring.length(pool.ring):
+            pool.cache[count] = ring.consume(pool.ring)
+            count += 1
+        pool.c[RING_OPS] += count
+        pool.c[REFILL] += 1
+    else:
+        pool.c[EMPTY] += 1
+        count = _alloc_bulk(pool, host)
+        pool.c[SLOW] += count > 0
+    pool.at[COUNT] = count
+    return count > 0
+
+
+@kernel
+def _alloc_bulk(pool: PagePoolState, host: Host) -> int:
+    """__page_pool_alloc_pages_slow(): up to 64 pages into the cache, mapped and synced."""
+    pool.c[BULK_CALLS] += 1
+    count = ports.alloc_pages(host, PP_ALLOC_CACHE_REFILL, 0, True, pool.cache)
+    if count == 0:
+        return 0
+    count = enter(pool, host, count, True, pool.cache)
+    pool.c[ATOMICS] += count * pool.conf[TRACKING]
+    return count
+
+
+@kernel
+def _recycle_in_ring(pool: PagePoolState, host: Host, pfn: int) -> None:
+    """Produces it, under a lock that covers a bulk; releases it if the ring is full."""
+    if pool.at[TURNED_AWAY] % pool.conf[RETURN_BULK] == 0:
+        pool.c[ATOMICS] += 1
+        pool.at[BULK_FAILED] = 0
+    pool.at[TURNED_AWAY] += 1
+    if ring.produce(pool.ring, pfn):
+        pool.c[RECYCLED_RING] += 1
+        pool.c[RING_OPS] += 1
+        return
+    pool.c[RING_FULL] += 1 - pool.at[BULK_FAILED]
+    pool.at[BULK_FAILED] = 1
+    _release(pool, host, pfn)
+
+
+@kernel
+def _release(pool: PagePoolState, host: Host, pfn: int) -> None:
+    """page_pool_return_page(): unmaps, counts, frees."""
+    pool.pfns[0] = pfn
+    pool.c[ATOMICS] += 1 + unmap(pool, host, 1, 0, pool.pfns) * pool.conf[TRACKING]
+    pool.c[RELEASED] += 1
+    ports.free_pages(host, 1, 0, False, pool.pfns)
+
+
+@kernel
+def _unmap_lent(pool: PagePoolState, host: Host) -> None:
+    """Ends the mappings of all pages there still are, wherever they are."""
+    for pfn in range(len(pool.iova)):
+        if pool.iova[pfn] != NO_ADDRESS:
+            pool.pfns[0] = pfn
+            pool.c[ATOMICS] += unmap(pool, host, 1, 0, pool.pfns)

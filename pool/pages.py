@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a pool remembers per page frame, as the kernel keeps it in ``struct page``.
+"""Who has which buffer of a pool: home, posted to the device, or received by the stack.
 
-Columns indexed by frame: the DMA address of the page while it is mapped, and whether its buffers
-are home, posted or received. The latter is what makes a buffer given twice an error with a name
-instead of two owners.
+A column with a place for each buffer that can begin in memory. It is what makes a buffer that is
+given back twice, or to a pool it is not from, an error with a name instead of two owners.
 """
 
 from __future__ import annotations
@@ -11,62 +10,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pool.buffers import NO_IOVA, PAGE_SIZE, BufferBatch, IovaArray, PfnArray
+from pool.buffers import PAGE_SIZE, BufferBatch
 from pool.errors import NotOutstandingError, WrongDomainError
 
 HOME, POSTED, RECEIVED = 0, 1, 2
 
 
 class PageRecords:
-    """Records of the pages of one pool; grows to the highest frame seen.
+    """Records of the buffers of one pool.
 
-    slot_bytes: the least distance of two buffers in a page; PAGE_SIZE: one buffer a page.
+    frames: of memory; slot_bytes: the least distance of two buffers; PAGE_SIZE: one a page.
     """
 
-    def __init__(self, owner: str, domain: int, slot_bytes: int = PAGE_SIZE) -> None:
+    def __init__(self, owner: str, domain: int, frames: int, slot_bytes: int = PAGE_SIZE) -> None:
         self._owner, self._domain = owner, domain
         self._slot_bytes, self._slots = slot_bytes, -(-PAGE_SIZE // slot_bytes)
-        self._iova = np.zeros(0, np.uint64)
-        self._state = np.zeros(0, np.uint8)
-        self._position = np.zeros(0, np.int64)
+        self._state = np.zeros(frames * self._slots, np.uint8)
+        self._position = np.zeros(frames * self._slots, np.int64)
 
-    def set_iovas(self, pfns: PfnArray, iovas: IovaArray) -> None:
-        """The pages are mapped there from now on."""
-        self.reach(pfns)
-        self._iova[pfns] = iovas
-
-    def iovas(self, pfns: PfnArray) -> IovaArray:
-        """uint64[n]: where the pages are mapped, NO_IOVA if they are not."""
-        return self._iova[pfns]
-
-    def forget_iovas(self, pfns: PfnArray) -> IovaArray:
-        """uint64[m], m <= n: addresses of those pages that were mapped; none is from now on."""
-        iovas = self._iova[pfns]
-        self._iova[pfns] = NO_IOVA
-        live: IovaArray = iovas[iovas != np.uint64(NO_IOVA)]
-        return live
-
-    def mapped(self) -> PfnArray:
-        """int64[m]: all frames that are mapped, ascending."""
-        return np.flatnonzero(self._iova != np.uint64(NO_IOVA))
-
-    def lend(self, pfns: PfnArray) -> None:
-        """The pages are out, whole."""
-        self._state[pfns * self._slots if self._slots > 1 else pfns] = POSTED
-
-    def lend_buffers(self, batch: BufferBatch) -> None:
-        """The buffers are out; other buffers may lie in the same pages."""
-        self.reach(batch.pfns)
+    def lend(self, batch: BufferBatch) -> None:
+        """The buffers are out."""
         self._state[self._keys(batch)] = POSTED
 
     def set_received(self, batch: BufferBatch) -> None:
         """The device is done with the buffers."""
         self._state[self._keys(batch)] = RECEIVED
-
-    def are_received(self, pfns: PfnArray) -> NDArray[np.bool_]:
-        """bool[n]: the page's buffer is out and received; for pools with one buffer a page."""
-        received: NDArray[np.bool_] = self._state[pfns] == RECEIVED
-        return received
 
     def take_back(self, batch: BufferBatch) -> NDArray[np.bool_]:
         """The buffers are in again. bool[n]: which were marked received.
@@ -108,14 +76,3 @@ class PageRecords:
                 f"{self._owner}: frame {frame:#x} is not out, or is in the batch twice; "
                 "give each buffer back once, to the pool it came from"
             )
-
-    def reach(self, pfns: PfnArray) -> None:
-        """Makes room for the highest frame; doubles, so that growing costs little."""
-        need = int(pfns.max(initial=-1)) + 1
-        have = len(self._iova)
-        if need <= have:
-            return
-        more = max(need, 2 * have) - have
-        self._iova = np.append(self._iova, np.full(more, NO_IOVA, np.uint64))
-        self._state = np.append(self._state, np.zeros(more * self._slots, np.uint8))
-        self._position = np.append(self._position, np.zeros(more * self._slots, np.int64))

@@ -18,84 +18,149 @@ stay mapped, and so do those the stack reads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from pool.buffers import BufferBatch
+from emulator.kernel import Ints, kernel
+from pool import ports, steps, stores
+from pool.buffers import PAGE_SHIFT
+from pool.counters import ATOMICS, BULK_CALLS, GIVEN, OWN, RECYCLED_CACHE, RELEASED
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import KeptPages, PageStack
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.pool import BufferPool
+from pool.ports import Host
+from pool.steps import (
+    CLOSING,
+    REMOTE,
+    SIZE,
+    enter,
+    frames_of,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+    unmap,
+)
+from pool.stores import Queue
 
 BATCH = 63
 """Pages moved under one zone lock: zone_batchsize() for all but small zones."""
+REFILLS, DRAINS = range(OWN, OWN + 2)
 
 
-@dataclass(slots=True)
-class PcpConstructorCounters(PoolCounters):
-    """Traffic with the buddy lists; each counts as an atomic, the zone lock."""
+class PcpConstructorState(NamedTuple):
+    """here, elsewhere: lists of frames, the hottest the newest."""
 
-    refills: int = 0
-    """Batches from the buddy lists to a CPU's list."""
-    drains: int = 0
-    """Batches from a CPU's list to the buddy lists."""
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    here: Queue
+    elsewhere: Queue
 
 
-class PcpConstructor(KeptPages):
-    """The lists of two CPUs: that of the queue, and one other that frees (``Context.REMOTE``)."""
+class PcpConstructor(BufferPool):
+    """The lists of two CPUs: that of the queue, and one other that frees (``Context.REMOTE``).
+
+    refills: batches from the buddy lists to a CPU's list; drains: the other way. Each counts as an
+    atomic, the zone lock.
+    """
 
     name: ClassVar[str] = "pcp_constructor"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
-    counters: PcpConstructorCounters
+    own_counters = ("refills", "drains")
+    stores_in_allocator = True
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
         super().__init__(allocator, dma, config)
-        self.counters = PcpConstructorCounters()
-        self._here, self._elsewhere = PageStack(config.pool_size), PageStack(config.pool_size)
+        room = max(config.pool_size, BATCH) + 1
+        self.state = PcpConstructorState(
+            *self.common(),
+            np.zeros(steps.BATCH, np.int64),
+            stores.make_queue(room),
+            stores.make_queue(room),
+        )
 
-    def take(self, n: int) -> BufferBatch:
-        """Pops the queue's CPU's list, refilled a batch at a time."""
-        self._check_open()
-        parts = [self._here.pop(n)]
-        missing = n - len(parts[0])
-        while missing:
-            self.counters.refills += 1
-            self.counters.atomics += 1
-            pfns = self._alloc_bulk(BATCH)
-            if not len(pfns):
-                break
-            self._here.push(pfns[::-1])
-            parts.append(self._here.pop(missing))
-            missing -= len(parts[-1])
-        return self._lend(np.concatenate(parts))
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """put_page(): to the list of the CPU that frees, drained when it is too long."""
-        self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        self.counters.atomics += len(batch)
-        self._sync_for_device(batch.pfns)
-        pcp = self._elsewhere if context is Context.REMOTE else self._here
-        pcp.push(batch.pfns)
-        self.counters.recycled_cache += len(batch)
-        limit = 0 if self._closing else self._config.pool_size
-        while len(pcp) > limit:
-            self._drain(pcp)
+@implement_take(PcpConstructorState)
+def _take(pool: PcpConstructorState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """Pops the queue's CPU's list, refilled a batch at a time."""
+    for i in range(n):
+        if stores.count(pool.here) == 0 and not _refill(pool, host):
+            return i
+        lend(pool, stores.take_newest(pool.here), i, mem, iova)
+    return n
 
-    def close(self) -> int:
-        """Drains both lists. See :meth:`BufferPool.close`."""
-        self._closing = True
-        for pcp in (self._here, self._elsewhere):
-            while len(pcp):
-                self._drain(pcp)
-        return self.counters.inflight
 
-    def _drain(self, pcp: PageStack) -> None:
-        """The coldest batch, through the destructor; nobody refers to the pages any more."""
-        pfns = pcp.drop_oldest(BATCH)
-        self.counters.drains += 1
-        self.counters.atomics += 1
-        self._unmap_iovas(self._pages.forget_iovas(pfns))
-        self.counters.released += len(pfns)
-        self._allocator.free_pages(pfns)
+@implement_receive(PcpConstructorState)
+def _receive(
+    pool: PcpConstructorState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; the mapping stays."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+
+
+@implement_give(PcpConstructorState)
+def _give(
+    pool: PcpConstructorState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """put_page(): to the list of the CPU that frees, drained when it is too long."""
+    pool.c[GIVEN] += n
+    pool.c[ATOMICS] += n
+    pool.c[RECYCLED_CACHE] += n
+    pcp = pool.elsewhere if context == REMOTE else pool.here
+    for start in range(0, n, steps.BATCH):
+        count = min(steps.BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        hand_to_device(pool, host, count, pool.pfns)
+        for i in range(start, start + count):
+            stores.append(pcp, mem[i] >> PAGE_SHIFT)
+            if stores.count(pcp) > pool.conf[SIZE]:
+                _drain(pool, host, pcp)
+        while pool.at[CLOSING] and stores.count(pcp):
+            _drain(pool, host, pcp)
+
+
+@implement_close(PcpConstructorState)
+def _close(pool: PcpConstructorState, host: Host) -> int:
+    """Drains both lists."""
+    pool.at[CLOSING] = 1
+    while stores.count(pool.here):
+        _drain(pool, host, pool.here)
+    while stores.count(pool.elsewhere):
+        _drain(pool, host, pool.elsewhere)
+    return inflight(pool)
+
+
+@kernel
+def _refill(pool: PcpConstructorState, host: Host) -> bool:
+    """A batch from the buddy lists, through the constructor; False: there was none."""
+    pool.c[REFILLS] += 1
+    pool.c[ATOMICS] += 1
+    pool.c[BULK_CALLS] += 1
+    count = ports.alloc_pages(host, BATCH, 0, True, pool.fresh)
+    count = enter(pool, host, count, True, pool.fresh)
+    for i in range(count):
+        stores.append(pool.here, pool.fresh[count - 1 - i])
+    return count > 0
+
+
+@kernel
+def _drain(pool: PcpConstructorState, host: Host, pcp: Queue) -> None:
+    """The coldest batch, through the destructor; nobody refers to the pages any more."""
+    count = min(BATCH, stores.count(pcp))
+    for i in range(count):
+        pool.pfns[i] = stores.take_oldest(pcp)
+    pool.c[DRAINS] += 1
+    pool.c[ATOMICS] += 1
+    unmap(pool, host, count, 0, pool.pfns)
+    pool.c[RELEASED] += count
+    ports.free_pages(host, count, 0, True, pool.pfns)

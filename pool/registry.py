@@ -12,7 +12,7 @@ from pool.direct_window import DirectWindowPool
 from pool.dma_pool import DmaPool
 from pool.errors import UnknownStrategyError
 from pool.half_page_flip import HalfPageFlip
-from pool.interface import BufferPool, DmaApi, PageAllocator, PoolConfig
+from pool.interface import DmaApi, PageAllocator, PoolConfig
 from pool.map_per_packet import MapPerPacket
 from pool.mapping_cache import MappingCachePool
 from pool.mempool import Mempool
@@ -20,6 +20,7 @@ from pool.order0_recycle import Order0Recycle
 from pool.order_fallback import OrderFallback
 from pool.page_pool import PagePool
 from pool.pcp_constructor import PcpConstructor
+from pool.pool import BufferPool
 from pool.scatterlist_cache import ScatterlistCache
 from pool.shadow_copy import ShadowCopy
 from pool.zero_copy_domain import ZeroCopyDomain

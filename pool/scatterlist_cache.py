@@ -17,17 +17,51 @@ Without an IOMMU, or with a DMA API that cannot join, it is a map per page.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import PAGE_SIZE, BufferBatch, PfnArray
+from emulator.kernel import Ints, kernel
+from pool import ports, stores
+from pool.buffers import PAGE_SHIFT, BufferBatch
+from pool.counters import (
+    ALLOCATIONS,
+    ATOMICS,
+    BULK_CALLS,
+    GIVEN,
+    MAP_ERRORS,
+    MAPPED_PAGES,
+    MAPS,
+    OWN,
+    RECYCLED_RING,
+    RING_OPS,
+    UNMAPPED_PAGES,
+    UNMAPS,
+)
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import KeptPages
-from pool.ports import ScatterDma
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import free
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, Host, ScatterDma
+from pool.steps import (
+    AT,
+    BATCH,
+    CLOSING,
+    CONF,
+    frames_of,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+    map_blocks,
+    unmap,
+)
+from pool.stores import Stack
 
 SCSI_MAX_SG_SEGMENTS = 128
 """include/scsi/scsi.h of 2016: entries a command's first scatterlist chunk is allocated with."""
@@ -35,33 +69,45 @@ SCATTERLIST_BYTES = 32
 """sizeof(struct scatterlist) on x86-64."""
 SET_PAGES = 16
 
-
-@dataclass(slots=True)
-class ScatterlistCacheCounters(PoolCounters):
-    """Sets, that is commands."""
-
-    set_hits: int = 0
-    """Sets that came mapped from the cache."""
-    set_misses: int = 0
-    """Sets that had to be allocated and mapped."""
+OPEN, NEXT = AT, AT + 1
+"""In ``at``: the set that is being handed out; number of its next page, its size: there is none."""
+PAGES, JOINS = CONF, CONF + 1
+"""In ``conf``: pages of a set; whether the DMA API joins pages."""
+SET_HITS, SET_MISSES = range(OWN, OWN + 2)
 
 
-@dataclass(slots=True)
-class PageSet:
-    """One set. iova: of the joined range, None if each page has its own; away: buffers not home."""
+class ScatterlistCacheState(NamedTuple):
+    """Sets have a place, which another gets when they end, and a serial number of their own.
 
-    pfns: PfnArray
-    iova: int | None
-    serial: int
-    away: int = 0
+    pages: int64[places, set_pages], frames of each; serial, away: int64[places], number and buffers
+    not home; of: int64[frames], place of the set a frame is in; unused: places; whole: places of
+    the sets that are kept.
+    """
+
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    pages: Ints
+    serial: Ints
+    away: Ints
+    of: Ints
+    unused: Stack
+    whole: Stack
 
 
-class ScatterlistCache(KeptPages):
-    """set_pages: pages of a set."""
+class ScatterlistCache(BufferPool):
+    """set_pages: pages of a set.
+
+    set_hits: sets, that is commands, that came mapped from the cache; set_misses: that had to be
+    allocated and mapped. An entry of the store, as ``ring_ops`` counts them, is a set.
+    """
 
     name: ClassVar[str] = "scatterlist_cache"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
-    counters: ScatterlistCacheCounters
+    own_counters = ("set_hits", "set_misses")
 
     def __init__(
         self,
@@ -72,126 +118,190 @@ class ScatterlistCache(KeptPages):
         set_pages: int = SET_PAGES,
     ) -> None:
         super().__init__(allocator, dma, config)
-        self.counters = ScatterlistCacheCounters()
-        self._scatter = dma if isinstance(dma, ScatterDma) else None
-        self._set_pages, self._keep = set_pages, max(1, config.pool_size // set_pages)
-        self._sets: dict[int, PageSet] = {}
-        self._whole: list[PageSet] = []
-        self._fresh = np.zeros(0, np.int64)  # of sets that are partly handed out
-        self._serial = np.zeros(0, np.int64)  # by frame: number of its set
+        places = self.frames // set_pages + 1
+        keep = max(1, config.pool_size // set_pages)
+        self.state = ScatterlistCacheState(
+            *self.common(2, (set_pages, int(isinstance(dma, ScatterDma)))),
+            np.zeros((places, set_pages), np.int64),
+            np.zeros(places, np.int64),
+            np.zeros(places, np.int64),
+            np.zeros(self.frames, np.int64),
+            stores.make_stack(places),
+            stores.make_stack(min(places, keep)),
+        )
+        self.state.at[NEXT] = set_pages
+        for place in range(places):
+            stores.push(self.state.unused, place)
+
+    @property
+    def sets(self) -> int:
+        """Sets there are."""
+        return int(stores.room(self.state.unused))
 
     @property
     def table_bytes(self) -> int:
         """Bytes of the scatterlists of all sets there are."""
-        return len(self._sets) * self._set_pages * SCATTERLIST_BYTES
+        return self.sets * int(self.state.conf[PAGES]) * SCATTERLIST_BYTES
 
     @property
     def table_bytes_at_maximum(self) -> int:
         """The same if every set had the list that a SCSI command gets."""
-        return len(self._sets) * SCSI_MAX_SG_SEGMENTS * SCATTERLIST_BYTES
+        return self.sets * SCSI_MAX_SG_SEGMENTS * SCATTERLIST_BYTES
 
     def take(self, n: int) -> BufferBatch:
-        """Buffers of whole sets, kept ones first; what is left of a set is next."""
-        self._check_open()
-        parts = [self._fresh]
-        missing = n - len(self._fresh)
-        while missing > 0 and (page_set := self._next_set()):
-            page_set.away = self._set_pages
-            parts.append(page_set.pfns)
-            missing -= self._set_pages
-        pfns = np.concatenate(parts)
-        pfns, self._fresh = pfns[:n], pfns[n:]
-        opaques = self._serial[pfns].astype(np.uint64)
-        return replace(self._lend(pfns), opaques=opaques)
+        """See :meth:`BufferPool.take`; ``opaques`` are the numbers of the sets."""
+        batch = super().take(n)
+        serials = self.state.serial[self.state.of[batch.pfns]]
+        return replace(batch, opaques=serials.view(np.uint64))
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Sets that are whole again are kept, a lock each, or unmapped and freed."""
-        del context
-        self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        if not self._closing:
-            self._sync_for_device(batch.pfns)
-        self._home(batch.pfns)
 
-    def close(self) -> int:
-        """Ends the sets that are whole. See :meth:`BufferPool.close`."""
-        self._closing = True
-        pfns, self._fresh = self._fresh, self._fresh[:0]
-        self._home(pfns)
-        while self._whole:
-            self._end(self._whole.pop())
-        return self.counters.inflight
+@implement_take(ScatterlistCacheState)
+def _take(pool: ScatterlistCacheState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """Buffers of whole sets, kept ones first; what is left of a set is next."""
+    for i in range(n):
+        if pool.at[NEXT] == pool.conf[PAGES] and not _open_set(pool, host):
+            return i
+        lend(pool, pool.pages[pool.at[OPEN], pool.at[NEXT]], i, mem, iova)
+        pool.at[NEXT] += 1
+    return n
 
-    def _next_set(self) -> PageSet | None:
-        if self._whole:
-            self.counters.set_hits += 1
-            self.counters.atomics += 1
-            return self._whole.pop()
-        return self._build()
 
-    def _build(self) -> PageSet | None:
-        """A new set, mapped; None if memory or address space is short."""
-        self.counters.bulk_calls += 1
-        pfns = self._allocator.alloc_pages(self._set_pages)
-        if len(pfns) < self._set_pages:
-            self._allocator.free_pages(pfns)
-            return None
-        mapped = self._map_set(pfns)
-        if mapped is None:
-            return None
-        iova, iovas = mapped
-        self.counters.set_misses += 1
-        self.counters.allocations += len(pfns)
-        self._pages.set_iovas(pfns, iovas)
-        page_set = PageSet(pfns, iova, self.counters.set_misses)
-        self._sets[page_set.serial] = page_set
-        more = int(pfns.max()) + 1 - len(self._serial)
-        if more > 0:
-            self._serial = np.append(self._serial, np.zeros(more + len(self._serial), np.int64))
-        self._serial[pfns] = page_set.serial
-        self._sync_for_device(pfns)
-        return page_set
+@implement_receive(ScatterlistCacheState)
+def _receive(
+    pool: ScatterlistCacheState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; the mapping stays."""
+    hand_to_cpu(pool, host, n, iova, lengths)
 
-    def _map_set(self, pfns: PfnArray) -> tuple[int | None, NDArray[np.uint64]] | None:
-        """Range and addresses; None if refused, and then the pages are freed."""
-        if self._scatter is None:
-            kept, iovas = self._map(pfns)
-            if len(kept) == len(pfns):
-                return None, iovas
-            self._unmap_iovas(iovas)
-            self._allocator.free_pages(kept)
-            return None
-        iova = self._scatter.map_scattered(pfns, self._config.direction)
-        if iova is None:
-            self.counters.map_errors += 1
-            self._allocator.free_pages(pfns)
-            return None
-        self.counters.maps += 1
-        self.counters.mapped_pages += len(pfns)
-        return iova, (np.arange(len(pfns)) * PAGE_SIZE + iova).astype(np.uint64)
 
-    def _home(self, pfns: PfnArray) -> None:
-        """Counts buffers home; sets that are whole are kept or ended."""
-        serials, counts = np.unique(self._serial[pfns], return_counts=True)
-        for serial, count in zip(serials.tolist(), counts.tolist(), strict=True):
-            page_set = self._sets[serial]
-            page_set.away -= count
-            if page_set.away:
-                continue
-            self.counters.atomics += 1
-            if self._closing or len(self._whole) >= self._keep:
-                self._end(page_set)
-            else:
-                self.counters.recycled_ring += self._set_pages
-                self._whole.append(page_set)
+@implement_give(ScatterlistCacheState)
+def _give(
+    pool: ScatterlistCacheState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Sets that are whole again are kept, a lock each, or unmapped and freed."""
+    pool.c[GIVEN] += n
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        if not pool.at[CLOSING]:
+            frames_of(count, start, mem, pool.pfns)
+            hand_to_device(pool, host, count, pool.pfns)
+        for i in range(start, start + count):
+            _home(pool, host, pool.of[mem[i] >> PAGE_SHIFT])
 
-    def _end(self, page_set: PageSet) -> None:
-        del self._sets[page_set.serial]
-        iovas = self._pages.forget_iovas(page_set.pfns)
-        if page_set.iova is None or self._scatter is None:
-            self._unmap_iovas(iovas)
-        else:
-            self._scatter.unmap_scattered(page_set.iova, len(page_set.pfns))
-            self.counters.unmaps += 1
-            self.counters.unmapped_pages += len(page_set.pfns)
-        self._free(page_set.pfns)
+
+@implement_close(ScatterlistCacheState)
+def _close(pool: ScatterlistCacheState, host: Host) -> int:
+    """Ends the sets that are whole."""
+    pool.at[CLOSING] = 1
+    for _ in range(pool.at[NEXT], pool.conf[PAGES]):
+        _home(pool, host, pool.at[OPEN])
+    pool.at[NEXT] = pool.conf[PAGES]
+    while stores.count(pool.whole):
+        _end(pool, host, stores.pop(pool.whole))
+    return inflight(pool)
+
+
+@kernel
+def _open_set(pool: ScatterlistCacheState, host: Host) -> bool:
+    """The next set is a kept or a new one; False: memory or address space is short."""
+    if stores.count(pool.whole):
+        pool.c[SET_HITS] += 1
+        pool.c[ATOMICS] += 1
+        pool.c[RING_OPS] += 1
+        pool.at[OPEN] = stores.pop(pool.whole)
+    elif not _build(pool, host):
+        return False
+    pool.away[pool.at[OPEN]] = pool.conf[PAGES]
+    pool.at[NEXT] = 0
+    return True
+
+
+@kernel
+def _build(pool: ScatterlistCacheState, host: Host) -> bool:
+    """Makes and opens a new set, mapped and synced; False: memory or address space is short."""
+    pool.c[BULK_CALLS] += 1
+    place = stores.pop(pool.unused)  # there is one more than memory has sets
+    pfns = pool.pages[place]
+    got = ports.alloc_pages(host, pool.conf[PAGES], 0, True, pfns)
+    if got < pool.conf[PAGES]:
+        ports.free_pages(host, got, 0, True, pfns)
+    elif _map_joined(pool, host, pfns) if pool.conf[JOINS] else _map_each(pool, host, pfns):
+        pool.c[SET_MISSES] += 1
+        pool.c[ALLOCATIONS] += got
+        pool.serial[place] = pool.c[SET_MISSES]
+        pool.at[OPEN] = place
+        for start in range(0, got, BATCH):
+            hand_to_device(pool, host, min(BATCH, got - start), pfns[start:])
+        for i in range(got):
+            pool.of[pfns[i]] = place
+        return True
+    stores.push(pool.unused, place)
+    return False
+
+
+@kernel
+def _map_joined(pool: ScatterlistCacheState, host: Host, pfns: Ints) -> bool:
+    """Maps a set as one range; False: refused, and the pages are freed."""
+    address = ports.map_scattered(host, len(pfns), pfns)
+    if address == NO_ADDRESS:
+        pool.c[MAP_ERRORS] += 1
+        ports.free_pages(host, len(pfns), 0, True, pfns)
+        return False
+    pool.c[MAPS] += 1
+    pool.c[MAPPED_PAGES] += len(pfns)
+    for i in range(len(pfns)):
+        pool.iova[pfns[i]] = address + (i << PAGE_SHIFT)
+    return True
+
+
+@kernel
+def _map_each(pool: ScatterlistCacheState, host: Host, pfns: Ints) -> bool:
+    """Maps a set page by page; False: some were refused, and the pages are freed."""
+    mapped = 0
+    for start in range(0, len(pfns), BATCH):
+        part = pfns[start:]
+        mapped += map_blocks(pool, host, min(BATCH, len(part)), 0, True, part)
+        if mapped < min(start + BATCH, len(pfns)):
+            ports.free_pages(host, max(0, len(part) - BATCH), 0, True, part[BATCH:])
+            _unmap_each(pool, host, mapped, pfns)
+            ports.free_pages(host, mapped, 0, True, pfns)
+            return False
+    return True
+
+
+@kernel
+def _unmap_each(pool: ScatterlistCacheState, host: Host, n: int, pfns: Ints) -> None:
+    """Ends the mappings of ``n`` pages."""
+    for start in range(0, n, BATCH):
+        unmap(pool, host, min(BATCH, n - start), 0, pfns[start:])
+
+
+@kernel
+def _home(pool: ScatterlistCacheState, host: Host, place: int) -> None:
+    """A buffer of the set is home; once it is whole it is kept or ended."""
+    pool.away[place] -= 1
+    if pool.away[place]:
+        return
+    pool.c[ATOMICS] += 1
+    if pool.at[CLOSING] or not stores.room(pool.whole):
+        _end(pool, host, place)
+    else:
+        stores.push(pool.whole, place)
+        pool.c[RECYCLED_RING] += pool.conf[PAGES]
+        pool.c[RING_OPS] += 1
+
+
+@kernel
+def _end(pool: ScatterlistCacheState, host: Host, place: int) -> None:
+    """Unmaps and frees the set."""
+    pfns = pool.pages[place]
+    if pool.conf[JOINS]:
+        ports.unmap_scattered(host, pool.iova[pfns[0]], len(pfns))
+        pool.c[UNMAPS] += 1
+        pool.c[UNMAPPED_PAGES] += len(pfns)
+        for i in range(len(pfns)):
+            pool.iova[pfns[i]] = NO_ADDRESS
+    else:
+        _unmap_each(pool, host, len(pfns), pfns)
+    free(pool, host, len(pfns), pfns)
+    stores.push(pool.unused, place)

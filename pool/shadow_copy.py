@@ -16,31 +16,57 @@ the memory for every posted buffer, and an allocation and a ``put_page`` per pac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pool.buffers import NO_IOVA, BufferBatch
+from emulator.kernel import Ints, kernel
+from pool import ports, stores
+from pool.buffers import PAGE_SHIFT
+from pool.counters import ALLOCATIONS, COPIES, GIVEN, OWN, RECYCLED_CACHE, SINGLE_CALLS
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import KeptPages, PageStack
-from pool.ports import CopyPages, missing_port
+from pool.interface import DmaApi, PageAllocator, PoolConfig
+from pool.kept import calls_for, free, leave, leave_all, lend_fresh
+from pool.pool import BufferPool
+from pool.ports import NO_ADDRESS, CopyPages, Host, missing_port
+from pool.steps import (
+    BATCH,
+    CLOSING,
+    HEADROOM,
+    frames_of,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+)
+from pool.stores import Stack
+
+BYTES_COPIED, UNRESERVED = range(OWN, OWN + 2)
 
 
-@dataclass(slots=True)
-class ShadowCopyCounters(PoolCounters):
-    """The price; ``copies`` counts the packets."""
+class ShadowCopyState(NamedTuple):
+    """shadows: frames of those at home; private: frames, one for each shadow that is posted."""
 
-    bytes_copied: int = 0
-    """Bytes from shadow to private pages."""
-    unreserved: int = 0
-    """Buffers not handed out because there was no private page to go with them."""
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    shadows: Stack
+    private: Stack
 
 
-class ShadowCopy(KeptPages):
+class ShadowCopy(BufferPool):
     """Shadows grow to what the device ever had posted at one time.
+
+    ``copies`` counts the packets; bytes_copied: from shadow to private pages; unreserved: buffers
+    not handed out because there was no private page to go with them.
 
     Raises:
         MissingPortError: the allocator cannot copy.
@@ -48,79 +74,107 @@ class ShadowCopy(KeptPages):
 
     name: ClassVar[str] = "shadow_copy"
     guarantees = Guarantees(mapped_in_store=True)
-    counters: ShadowCopyCounters
+    own_counters = ("bytes_copied", "unreserved")
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
-        super().__init__(allocator, dma, config)
-        self.counters = ShadowCopyCounters()
         if not isinstance(allocator, CopyPages):
             raise missing_port(allocator, CopyPages, self.name)
-        self._copier: CopyPages = allocator
-        self._shadows = PageStack(config.pool_size)
-        self._private = PageStack(config.pool_size)  # one for each shadow that is posted
+        super().__init__(allocator, dma, config)
+        self.state = ShadowCopyState(
+            *self.common(),
+            np.zeros(BATCH, np.int64),
+            stores.make_stack(self.frames),
+            stores.make_stack(self.frames),
+        )
 
-    def take(self, n: int) -> BufferBatch:
-        """Shadows, each with a private page set aside."""
-        self._check_open()
-        n = self._reserve(n)
-        pfns = self._shadows.pop(n)
-        if len(pfns) < n:
-            pfns = np.concatenate((pfns, self._alloc_singly(n - len(pfns))))
-            self._unreserve(n - len(pfns))
-        return self._lend(pfns)
 
-    def receive(self, batch: BufferBatch, lengths: NDArray[np.int64]) -> BufferBatch:
-        """Copies ``lengths[i]`` bytes each; the batch comes back in private pages, unmapped."""
-        if not len(batch):
-            return batch
-        super().receive(batch, lengths)
-        pfns = self._private.pop(len(batch))
-        gone = np.full(len(batch), NO_IOVA, np.uint64)
-        private = replace(batch, pfns=pfns, iovas=gone)
-        self._copier.copy_bytes(batch.memory, private.memory, lengths)
-        self.counters.copies += len(batch)
-        self.counters.bytes_copied += int(lengths.sum())
-        self._pages.take_back(batch)
-        self._pages.lend(pfns)
-        self._pages.set_received(private)
-        self._shadows_home(batch)
-        return private
+@implement_take(ShadowCopyState)
+def _take(pool: ShadowCopyState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """Shadows, each with a private page set aside."""
+    reserved = _reserve(pool, host, n)
+    done = min(reserved, stores.count(pool.shadows))
+    for i in range(done):
+        lend(pool, stores.pop(pool.shadows), i, mem, iova)
+    done = lend_fresh(pool, host, done, reserved, mem, iova)
+    for _ in range(done, reserved):
+        pool.pfns[0] = stores.pop(pool.private)
+        free(pool, host, 1, pool.pfns)
+    return done
 
-    def give(self, batch: BufferBatch, context: Context) -> None:
-        """Private pages are freed; unused shadows are kept, and their private pages freed."""
-        del context
-        received = self._pages.take_back(batch)
-        self.counters.given += len(batch)
-        if received.any():
-            self._free(batch.pfns[received])
-        unused = batch[~received]
-        self._unreserve(len(unused))
-        self._shadows_home(unused)
 
-    def close(self) -> int:
-        """Unmaps and frees the shadows that are home."""
-        self._closing = True
-        self._leave(self._shadows.pop(len(self._shadows)))
-        return self.counters.inflight
+@implement_receive(ShadowCopyState)
+def _receive(
+    pool: ShadowCopyState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Copies ``lengths[i]`` bytes each; the buffers are now private pages, unmapped."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+    for i in range(n):  # no address is needed any more: iova has the copies' places
+        iova[i] = (stores.pop(pool.private) << PAGE_SHIFT) + pool.conf[HEADROOM]
+        pool.c[BYTES_COPIED] += lengths[i]
+    pool.c[COPIES] += n
+    ports.copy_bytes(host, n, mem, iova, lengths)
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        _shadows_home(pool, host, count, pool.pfns)
+    for i in range(n):
+        mem[i] = iova[i]
+        iova[i] = NO_ADDRESS
 
-    def _reserve(self, n: int) -> int:
-        """Sets up to ``n`` private pages aside."""
-        pfns = self._allocator.alloc_pages(n)
-        self.counters.single_calls += n
-        self.counters.unreserved += n - len(pfns)
-        self.counters.allocations += len(pfns)
-        self._pages.set_iovas(pfns, np.full(len(pfns), NO_IOVA, np.uint64))
-        self._private.push(pfns)
-        return len(pfns)
 
-    def _unreserve(self, n: int) -> None:
-        if n:
-            self._free(self._private.pop(n))
+@implement_give(ShadowCopyState)
+def _give(
+    pool: ShadowCopyState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """Private pages are freed; unused shadows are kept, and their private pages freed."""
+    pool.c[GIVEN] += n
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        unused = 0
+        for i in range(count):
+            pfn = mem[start + i] >> PAGE_SHIFT
+            if received[start + i]:
+                pool.pfns[i] = pfn
+                continue
+            pool.pfns[i] = stores.pop(pool.private)
+            pool.fresh[unused] = pfn
+            unused += 1
+        free(pool, host, count, pool.pfns)
+        _shadows_home(pool, host, unused, pool.fresh)
 
-    def _shadows_home(self, batch: BufferBatch) -> None:
-        if self._closing:
-            self._leave(batch.pfns)
-            return
-        self._sync_for_device(batch.pfns)
-        self._shadows.push(batch.pfns)
-        self.counters.recycled_cache += len(batch)
+
+@implement_close(ShadowCopyState)
+def _close(pool: ShadowCopyState, host: Host) -> int:
+    """Unmaps and frees the shadows that are home."""
+    pool.at[CLOSING] = 1
+    leave_all(pool, host, pool.shadows)
+    return inflight(pool)
+
+
+@kernel
+def _reserve(pool: ShadowCopyState, host: Host, n: int) -> int:
+    """Sets up to ``n`` private pages aside, allocated singly; how many."""
+    done, more = 0, True
+    while done < n and more:
+        want = min(BATCH, n - done)
+        got = ports.alloc_pages(host, want, 0, False, pool.fresh)
+        for i in range(got):
+            stores.push(pool.private, pool.fresh[i])
+        pool.c[SINGLE_CALLS] += calls_for(want, got)
+        done += got
+        more = got == want
+    pool.c[ALLOCATIONS] += done
+    pool.c[UNRESERVED] += n - done
+    return done
+
+
+@kernel
+def _shadows_home(pool: ShadowCopyState, host: Host, n: int, pfns: Ints) -> None:
+    """``n`` (at most BATCH) shadows are ready to be posted, or leave a closing pool."""
+    if pool.at[CLOSING]:
+        leave(pool, host, n, pfns)
+        return
+    hand_to_device(pool, host, n, pfns)
+    for i in range(n):
+        stores.push(pool.shadows, pfns[i])
+    pool.c[RECYCLED_CACHE] += n

@@ -18,32 +18,65 @@ application's memory. An application that does not return pages starves its queu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import numpy as np
+
+from emulator.kernel import Ints, kernel
+from pool import ports, stores
 from pool.buffers import BufferBatch
+from pool.counters import BULK_CALLS, GIVEN, OWN, RECYCLED_CACHE, RECYCLED_RING, RING_OPS
 from pool.errors import WrongDomainError
 from pool.guarantees import Guarantees
-from pool.interface import Context, DmaApi, PageAllocator, PoolConfig, PoolCounters
-from pool.kept import KeptPages, PageStack
+from pool.interface import Context, DmaApi, PageAllocator, PoolConfig
+from pool.kept import leave, leave_all
+from pool.pool import BufferPool
+from pool.ports import Host
+from pool.steps import (
+    BATCH,
+    CLOSING,
+    REMOTE,
+    SIZE,
+    enter,
+    frames_of,
+    hand_to_cpu,
+    hand_to_device,
+    implement_close,
+    implement_give,
+    implement_receive,
+    implement_take,
+    inflight,
+    lend,
+)
+from pool.stores import Queue, Stack
+
+REFUSED, STARVED = range(OWN, OWN + 2)
 
 
-@dataclass(slots=True)
-class ZeroCopyDomainCounters(PoolCounters):
-    """``copies`` stays 0: that is the point."""
+class ZeroCopyDomainState(NamedTuple):
+    """home: frames on the free list; refill: those that the application returned."""
 
-    refused: int = 0
-    """Buffers of batches refused for a page of another domain."""
-    starved: int = 0
-    """Buffers asked for while the application had all of its pages."""
+    at: Ints
+    c: Ints
+    conf: Ints
+    iova: Ints
+    pfns: Ints
+    iovas: Ints
+    fresh: Ints
+    home: Stack
+    refill: Queue
 
 
-class ZeroCopyDomain(KeptPages):
-    """cross_domain: id that buffers carry instead of the IOMMU domain's; default that one."""
+class ZeroCopyDomain(BufferPool):
+    """cross_domain: id that buffers carry instead of the IOMMU domain's; default that one.
+
+    ``copies`` stays 0: that is the point. refused: buffers of batches refused for a page of another
+    domain; starved: buffers asked for while the application had all of its pages.
+    """
 
     name: ClassVar[str] = "zero_copy_domain"
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
-    counters: ZeroCopyDomainCounters
+    own_counters = ("refused", "starved")
 
     def __init__(
         self,
@@ -53,53 +86,103 @@ class ZeroCopyDomain(KeptPages):
         *,
         cross_domain: int | None = None,
     ) -> None:
+        super().__init__(allocator, dma, config)
         self._cross_domain = dma.domain if cross_domain is None else cross_domain
-        super().__init__(allocator, dma, config, self._cross_domain)
-        self.counters = ZeroCopyDomainCounters()
-        self._home = PageStack(config.pool_size)
-        self._refill = PageStack(config.pool_size)
+        self.state = ZeroCopyDomainState(
+            *self.common(),
+            np.zeros(config.pool_size, np.int64),
+            stores.make_stack(config.pool_size),
+            stores.make_queue(config.pool_size),
+        )
 
     @property
     def domain(self) -> int:
         """Id that a buffer must carry to be taken back."""
         return self._cross_domain
 
-    def take(self, n: int) -> BufferBatch:
-        """From the free list, then from what the application returned."""
-        self._check_open()
-        missing = self._config.pool_size - self.counters.inflight
-        if missing:
-            self._home.push(self._alloc_bulk(missing))
-        if len(self._home) < n:
-            self._home.push(self._refill.pop(len(self._refill)))
-        pfns = self._home.pop(n)
-        self.counters.starved += n - len(pfns)
-        return self._lend(pfns)
-
     def give(self, batch: BufferBatch, context: Context) -> None:
-        """From another CPU by way of the refill ring, otherwise straight to the free list.
+        """See :meth:`BufferPool.give`.
 
         Raises:
             WrongDomainError: a page belongs to another application.
         """
         try:
-            self._pages.take_back(batch)
+            super().give(batch, context)
         except WrongDomainError:
-            self.counters.refused += len(batch)
+            self.state.c[REFUSED] += len(batch)
             raise
-        self.counters.given += len(batch)
-        if self._closing:
-            self._leave(batch.pfns)
-            return
-        self._sync_for_device(batch.pfns)
-        remote = context is Context.REMOTE
-        (self._refill if remote else self._home).push(batch.pfns)
-        self.counters.recycled_ring += len(batch) * remote
-        self.counters.recycled_cache += len(batch) * (not remote)
 
-    def close(self) -> int:
-        """Unregisters the pages that are home. See :meth:`BufferPool.close`."""
-        self._closing = True
-        for store in (self._home, self._refill):
-            self._leave(store.pop(len(store)))
-        return self.counters.inflight
+
+@implement_take(ZeroCopyDomainState)
+def _take(pool: ZeroCopyDomainState, host: Host, n: int, mem: Ints, iova: Ints) -> int:
+    """From the free list, then from what the application returned."""
+    if inflight(pool) < pool.conf[SIZE]:
+        _register(pool, host, pool.conf[SIZE] - inflight(pool))
+    if stores.count(pool.home) < n:
+        pool.c[RING_OPS] += stores.count(pool.refill)
+        while stores.count(pool.refill):
+            stores.push(pool.home, stores.take_oldest(pool.refill))
+    got = min(n, stores.count(pool.home))
+    for i in range(got):
+        lend(pool, stores.pop(pool.home), i, mem, iova)
+    pool.c[STARVED] += n - got
+    return got
+
+
+@implement_receive(ZeroCopyDomainState)
+def _receive(
+    pool: ZeroCopyDomainState, host: Host, n: int, mem: Ints, iova: Ints, lengths: Ints
+) -> None:
+    """Syncs for the CPU; the mapping stays."""
+    hand_to_cpu(pool, host, n, iova, lengths)
+
+
+@implement_give(ZeroCopyDomainState)
+def _give(
+    pool: ZeroCopyDomainState, host: Host, n: int, mem: Ints, received: Ints, context: int
+) -> None:
+    """From another CPU by way of the refill ring, otherwise straight to the free list."""
+    pool.c[GIVEN] += n
+    for start in range(0, n, BATCH):
+        count = min(BATCH, n - start)
+        frames_of(count, start, mem, pool.pfns)
+        if pool.at[CLOSING]:
+            leave(pool, host, count, pool.pfns)
+        else:
+            hand_to_device(pool, host, count, pool.pfns)
+            _store(pool, count, context == REMOTE)
+
+
+@implement_close(ZeroCopyDomainState)
+def _close(pool: ZeroCopyDomainState, host: Host) -> int:
+    """Unregisters the pages that are home."""
+    pool.at[CLOSING] = 1
+    while stores.count(pool.refill):
+        stores.push(pool.home, stores.take_oldest(pool.refill))
+    leave_all(pool, host, pool.home)
+    return inflight(pool)
+
+
+@kernel
+def _register(pool: ZeroCopyDomainState, host: Host, n: int) -> None:
+    """Up to ``n`` more pages are the application's, by one bulk allocation."""
+    pool.c[BULK_CALLS] += 1
+    got = ports.alloc_pages(host, n, 0, True, pool.fresh)
+    for start in range(0, got, BATCH):
+        part = pool.fresh[start:]
+        for i in range(enter(pool, host, min(BATCH, got - start), True, part)):
+            stores.push(pool.home, part[i])
+
+
+@kernel
+def _store(pool: ZeroCopyDomainState, n: int, remote: bool) -> None:
+    """Keeps ``n`` of ``pfns``."""
+    if remote:
+        for i in range(n):
+            stores.append(pool.refill, pool.pfns[i])
+        pool.c[RECYCLED_RING] += n
+        pool.c[RING_OPS] += n
+    else:
+        for i in range(n):
+            stores.push(pool.home, pool.pfns[i])
+        pool.c[RECYCLED_CACHE] += n

@@ -143,7 +143,14 @@ def make_environment() -> None:
         if done.returncode != 0:
             sys.stderr.write(done.stderr)
             fail("pip could not install the locked packages; see the lines above")
+    compile_kernels()
     STAMP.write_text(wanted)
+
+
+def compile_kernels() -> None:
+    """Compiles the loops of the packet path now; without it the first device process would."""
+    say("compiling the packet path")
+    subprocess.run([str(VENV / "bin" / "python"), "-m", "emulator.warm"], cwd=ROOT, check=False)
 
 
 def fetch_virtual_machine() -> None:

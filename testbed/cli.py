@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``dmabed run | bench | plants | attack | vm | serve``."""
+"""The command line: ``dmabed run | bench | count | plants | attack | vm | serve``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from emulator.errors import DmabedError
+from testbed.count.command import add_count
 from testbed.report.progress import RunProgress
 from testbed.report.table import print_report, report_console
 from testbed.report.writer import point_latest, run_folder, write_report
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--seed", type=int, help="of all that is random (default: the scenario's)")
         one.add_argument("--out", type=Path, default=OUT, help="where the report's folder is made")
         one.set_defaults(action=action)
+    add_count(actions, OUT)
     shell = actions.add_parser("vm", help="a guest shell with the NIC up")
     shell.add_argument("--iommu", choices=IOMMUS, default="intel-strict")
     shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
@@ -106,10 +108,11 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _bench(chosen: argparse.Namespace) -> int:
-    from testbed.bench.compare import BenchRun
+    from testbed.bench.compare import BenchRun, kernel_flavour
 
     scenario = _scenario(chosen)
-    artifacts: Artifacts = setup(print)
+    flavour = kernel_flavour(scenario.bench) if scenario.bench else "cloud"
+    artifacts: Artifacts = setup(print, flavour=flavour)
     folder = run_folder(chosen.out, kind="bench")
     bench = BenchRun(scenario, artifacts, folder)
     with RunProgress(bench.steps) as progress:

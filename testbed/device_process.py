@@ -21,11 +21,12 @@ from typing import Any
 
 from emulator.errors import DmabedError
 from emulator.ledger import Policy
+from emulator.warm import warm_up
 from testbed.errors import LaboratoryError
 from testbed.laboratory import Laboratory, NicSpec
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
-_START_S = 20.0
+_START_S = 60.0  # kernels are compiled if they are not on disk
 _CALL_S = 60.0
 
 
@@ -110,6 +111,7 @@ def _serve(
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(filename=log, level=logging.WARNING)
+    warm_up()
     try:
         laboratory = Laboratory(specs, policy)
     except DmabedError as error:

@@ -81,7 +81,8 @@ class Exposed:
     """Mappings of a device and what is stale of them; times in ns.
 
     live: now, without the platform's own. at_release: when the driver said it had given all back
-    (None: it has not). longest_ns, windows, open: stale windows since the case began.
+    (None: it has not). longest_ns, windows, open: stale windows since the case began. at_once: the
+    most mappings known to have been stale together.
     """
 
     live: int
@@ -90,6 +91,7 @@ class Exposed:
     windows: int
     open: int
     posted: int
+    at_once: int
 
 
 @dataclass(slots=True)
@@ -256,6 +258,7 @@ class Laboratory:
         bench.kept_before = len(self.ledger.log.kept)
         bench.counted_before = sum(self.ledger.log.counts.values())
         device.stale.restart()
+        device.flushes.restart()
         device.live_at_released = None
 
     def violations(self, name: str) -> list[str]:
@@ -305,6 +308,7 @@ class Laboratory:
             longest_ns=max([windows.longest_ns, *ages]),
             windows=windows.count + len(ages),
             open=len(ages),
+            at_once=max(device.flushes.most, device.live_at_released or 0),
             posted=sum(pages.total() for pages in device.state.posted.values()),
         )
 

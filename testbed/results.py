@@ -16,7 +16,7 @@ from testbed.scenario import Case, Iommu, Strategy
 from testbed.strict_json import AtLeast, decode, parse_json, to_json
 
 #: Changes whenever a field is added, removed or means something else.
-SCHEMA = "dmabed.results/1"
+SCHEMA = "dmabed.results/2"
 
 Verdict = Literal["clean", "exposed", "violated"]
 Count = Annotated[int, AtLeast(0)]
@@ -35,6 +35,8 @@ class CaseResult:
         map_ns, unmap_ns: mean time of one map and one unmap as the guest felt it (ns); None when
             the guest made none that it could time. ``*_p50_ns`` are the medians.
         live_after_release: mappings alive when the guest said it had given all memory back.
+        stale_at_once: the most mappings known to have outlived their memory together: those that a
+            lazy guest removed in one row (``emulator.ledger.flush``), or left after release.
         stale_window_ns: the longest time (ns) that a mapping outlived its memory; None: none did.
         stale_open: that window had not closed when we stopped looking, so it is a lower bound.
         verdict: ``violated`` if a rule was, else ``exposed`` if a mapping outlived its memory.
@@ -53,6 +55,7 @@ class CaseResult:
     packets_per_second: Amount
     live_after_release: Count
     verdict: Verdict
+    stale_at_once: Count = 0
     map_ns: Amount | None = None
     unmap_ns: Amount | None = None
     map_p50_ns: Amount | None = None

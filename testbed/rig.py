@@ -300,11 +300,12 @@ async def open_rig(
     loaded: Sequence[str] = (),
     driver: Path = DRIVER_SOURCE,
     model: type[NicDevice] = NicDevice,
+    qemu_args: Sequence[str] = (),
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
-    driver: the modules' source. model: of our NICs.
+    driver: the modules' source. model: of our NICs. qemu_args: appended to QEMU's command line.
     """
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(driver)}
@@ -318,6 +319,7 @@ async def open_rig(
         cpus=vm.cpus,
         devices=[*(VfioUserDevice(str(spec.socket)) for spec in specs), *others],
         modules=loaded,
+        qemu_args=qemu_args,
     )
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:

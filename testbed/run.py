@@ -222,7 +222,7 @@ def _case_result(  # one argument for each thing that was looked at
     if exposed.at_release is None:
         notes.append("the driver never said that it had given its memory back")
     verdict: Verdict = "violated" if violations or notes else "clean"
-    if verdict == "clean" and exposed.windows:
+    if verdict == "clean" and (exposed.windows or exposed.at_once > 1):
         verdict = "exposed"
     return CaseResult(
         strategy=case.strategy,
@@ -235,6 +235,7 @@ def _case_result(  # one argument for each thing that was looked at
         unmaps_per_packet=counts["unmaps"] / packets if packets else 0.0,
         packets_per_second=seen.packets_per_second,
         live_after_release=exposed.at_release or 0,
+        stale_at_once=exposed.at_once,
         verdict=verdict,
         map_ns=times.map_ns,
         unmap_ns=times.unmap_ns,

@@ -9,10 +9,10 @@ integer nanoseconds.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from testbed.errors import Problem, ScenarioError, ScenarioMissingError
 from testbed.fields import (
@@ -28,6 +28,8 @@ from testbed.fields import (
     table_faults,
 )
 from testbed.toml_lines import KeyPath, error_line, key_lines
+
+T = TypeVar("T")
 
 Strategy = Literal["page_pool", "map_per_packet"]
 Iommu = Literal["none", "intel-strict", "virtio-lazy", "virtio-strict"]
@@ -173,13 +175,17 @@ def load_scenario(where: str | Path, presets: Collection[str] | None = None) -> 
         ScenarioMissingError: no such file, or it cannot be read.
         ScenarioError: it is not TOML, or says what cannot be run.
     """
-    path = _find(str(where))
+    path = find_scenario(str(where), SCENARIO_DIR)
+    return parse_scenario(read_document(path), str(path), path.stem, presets)
+
+
+def read_document(path: Path) -> bytes:
+    """The bytes of a scenario file, no more than is sensible. Raises: ScenarioMissingError."""
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ScenarioMissingError(f"scenario {path}: {error.strerror}") from error
-    return parse_scenario(raw, str(path), path.stem, presets)
 
 
 def parse_scenario(
@@ -190,18 +196,30 @@ def parse_scenario(
     Raises:
         ScenarioError: as :func:`load_scenario`.
     """
+    scenario = parse_document(Scenario, raw, source, lambda doc: _cross_faults(doc, presets))
+    return replace(scenario, name=name, source=source)
+
+
+def parse_document(
+    cls: type[T], raw: bytes, source: str, cross: Callable[[dict[str, Any]], Iterator[Fault]]
+) -> T:
+    """The dataclass ``cls`` of a TOML file's bytes; ``cross`` finds what no single value shows.
+
+    Raises:
+        ScenarioError: it is not TOML, or has faults; all of them are named, with their lines.
+    """
     text = _decode(raw, source)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         problem = Problem(error_line(error, text), f"not TOML: {error}")
         raise ScenarioError(source, [problem]) from None
-    faults = list(table_faults(Scenario, document))
-    faults = faults or list(_cross_faults(document, presets))
+    faults = list(table_faults(cls, document))
+    faults = faults or list(cross(document))
     if faults:
         lines = key_lines(text)
         raise ScenarioError(source, [Problem(_line(lines, f.path), f.text) for f in faults])
-    return replace(build_table(Scenario, document), name=name, source=source)
+    return build_table(cls, document)
 
 
 def bundled_scenarios() -> tuple[str, ...]:
@@ -214,13 +232,14 @@ def known_presets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PRESET_DIR.glob("*.toml")))
 
 
-def _find(where: str) -> Path:
+def find_scenario(where: str, folder: Path) -> Path:
+    """The file that ``where`` names: itself, or one of ``folder``. Raises: ScenarioMissingError."""
     path = Path(where)
     if path.suffix == ".toml" or path.is_file():
         return path
-    known = bundled_scenarios()
+    known = sorted(file.stem for file in folder.glob("*.toml"))
     if where in known:
-        return SCENARIO_DIR / f"{where}.toml"
+        return folder / f"{where}.toml"
     hint = did_you_mean(where, known)
     raise ScenarioMissingError(
         f'no scenario "{where}"; give the path of a .toml file, or one of: {", ".join(known)}{hint}'

@@ -15,6 +15,7 @@ from emulator.ledger import Ledger, Verdict
 from emulator.loader import load_device
 from emulator.loop import DeviceLoop
 from emulator.seat import DeviceSeat
+from emulator.warm import warm_up
 
 
 def serve(device: str, socket: Path) -> int:
@@ -23,6 +24,7 @@ def serve(device: str, socket: Path) -> int:
     Raises:
         DmabedError: the device cannot be loaded, or the socket cannot be listened at.
     """
+    warm_up()
     ledger = Ledger(time.monotonic_ns)
     endpoint = Endpoint(load_device(device), Path(device).stem, ledger, LatencyModel())
     seat = DeviceSeat(endpoint, socket)

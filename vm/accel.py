@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vm.apt import Progress
 from vm.kernel import KernelTree
@@ -95,26 +95,30 @@ def _verdict(qemu: Qemu, arguments: Sequence[str], expected: int, timeout_s: flo
 def probe_acceleration(
     cache: Path, qemu: Qemu, kernel: KernelTree, progress: Progress
 ) -> Acceleration:
-    """Says whether KVM works; asked once per host boot and QEMU, then read from the cache."""
-    store = cache / "acceleration.json"
-    key = [
-        _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else "",
-        *qemu.command,
-        str(kernel.image),
-        os.getuid(),
-    ]
-    try:
-        known = json.loads(store.read_text())
-        if known["key"] == key:
-            return Acceleration(known["kind"], known["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    """Says whether KVM works; asked once per host boot, QEMU and kernel, then in the cache."""
+    store = cache / "accelerations.json"
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    key = "\0".join([*qemu.command, str(kernel.image), str(os.getuid())])
+    known = _answers(store, boot)
+    if key in known:
+        return Acceleration(known[key]["kind"], known[key]["reason"])
     found = _probe(qemu, kernel)
     progress(f"acceleration: {found.describe()}")
+    answers = {**known, key: {"kind": found.kind, "reason": found.reason}}
     fresh = store.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps({"key": key, "kind": found.kind, "reason": found.reason}))
+    fresh.write_text(json.dumps({"boot": boot, "answers": answers}))
     fresh.replace(store)
     return found
+
+
+def _answers(store: Path, boot: str) -> dict[str, Any]:
+    """What was found since the host was booted; nothing if the file is absent or another's."""
+    try:
+        known = json.loads(store.read_text())
+        answers: dict[str, Any] = known["answers"] if known["boot"] == boot else {}
+        return answers
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _probe(qemu: Qemu, kernel: KernelTree) -> Acceleration:

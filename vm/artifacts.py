@@ -11,7 +11,8 @@ from vm.apt import Progress
 from vm.cache import cache_dir
 from vm.guest_tools import provide_tools
 from vm.initramfs import GuestPrograms, provide_busybox, provide_initramfs
-from vm.kernel import KernelTree, provide_kernel
+from vm.kernel import Flavour, KernelTree, provide_kernel
+from vm.kernel_config import require_drivers
 from vm.machine import BootFiles, GuestConfig
 from vm.module_build import build_agent, build_module
 from vm.qemu import Qemu, provide_qemu
@@ -30,8 +31,13 @@ class Artifacts:
     acceleration: Acceleration
 
     def boot_files(self, config: GuestConfig) -> BootFiles:
-        """Kernel, initramfs and firmware for a configuration."""
-        initramfs = provide_initramfs(self.cache, self.kernel, self.programs, config.modules)
+        """Kernel, initramfs and firmware for a configuration.
+
+        Raises:
+            SetupError: the kernel lacks a driver that the configuration needs.
+        """
+        require_drivers(self.kernel, config)
+        initramfs = provide_initramfs(self.cache, self.kernel, self.programs, config.boot_modules)
         return BootFiles(self.kernel.image, initramfs, "qboot.rom" if self.kernel.pvh else None)
 
     def build_module(self, source: Path) -> list[Path]:
@@ -53,8 +59,15 @@ def quiet(_line: str) -> None:
     """A progress callback that says nothing."""
 
 
-def setup(progress: Progress = quiet, environ: Mapping[str, str] = os.environ) -> Artifacts:
+def setup(
+    progress: Progress = quiet,
+    environ: Mapping[str, str] = os.environ,
+    flavour: Flavour = "cloud",
+) -> Artifacts:
     """Finds or fetches all a guest needs; does nothing but look when everything is there.
+
+    `flavour` is which of Debian's kernels is taken; a kernel named by the user or found on another
+    distribution is taken as it is.
 
     Raises:
         SetupError: something is missing and cannot be provided; the text names the cure.
@@ -62,7 +75,7 @@ def setup(progress: Progress = quiet, environ: Mapping[str, str] = os.environ) -
     """
     cache = cache_dir(environ)
     qemu = provide_qemu(cache, progress, environ)
-    kernel = provide_kernel(cache, progress, environ)
+    kernel = provide_kernel(cache, progress, environ, flavour)
     toolchain = provide_toolchain(cache, progress)
     programs = GuestPrograms(
         busybox=provide_busybox(cache, progress, environ),

@@ -52,6 +52,8 @@ class Guest:
         self.config = config
         self.console = ConsoleLog()
         self.on_console: Callable[[bytes], None] | None = None
+        #: Seconds from the start of QEMU to the agent's first answer, once it has come.
+        self.boot_s = 0.0
         self._log_path = log
         self._hang_after_s = hang_after_s
         self._boot_timeout_s = boot_timeout_s
@@ -85,20 +87,23 @@ class Guest:
         Raises:
             QemuDied, GuestPanicked, GuestHung: it did not get that far.
         """
-        self._failure = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
+        started = loop.time()
         try:
             await self._launch(incoming)
             await self._first_answer()
+            self.boot_s = loop.time() - started
         except BaseException:
             await self.stop()
             raise
         self._watch(self._watch_heartbeat())
 
     async def _launch(self, incoming: Path | None) -> None:
+        boot = await asyncio.to_thread(self.artifacts.boot_files, self.config)
         pairs = [socket.socketpair() for _ in range(3)]
         theirs = [pair[1] for pair in pairs]
         channels = Channels(*(end.fileno() for end in theirs))
-        boot = await asyncio.to_thread(self.artifacts.boot_files, self.config)
         qemu = self.artifacts.qemu
         arguments = qemu_arguments(
             self.config, boot, channels, self.artifacts.acceleration.kind, qemu.version

@@ -15,11 +15,11 @@ from vm.cpio import CpioArchive
 from vm.errors import SetupError
 from vm.guest_tools import add_tools
 from vm.kernel import KernelTree
+from vm.kmod import without_signature
 from vm.module_build import digest
 
-# Present in every guest; those a kernel has built in, or lacks, are left out.
-BOOT_MODULES = ("virtio_pci", "virtio_console", "virtio_iommu")
-SPARE_MODULES = ("virtio_net", "e1000e", "igb")
+# Part of the cache key: changed when the archive is put together in another way.
+_LAYOUT = "2"
 _FOLDERS = ("dev", "proc", "sys", "tmp", "root", "etc", "mnt", "var/log", "var/run")
 
 
@@ -78,8 +78,8 @@ def applets(busybox: Path) -> list[str]:
     return names
 
 
-def base_archive(kernel: KernelTree, programs: GuestPrograms) -> bytes:
-    """The part of the file system all guests of a kernel share."""
+def build_archive(kernel: KernelTree, programs: GuestPrograms, modules: Sequence[str]) -> bytes:
+    """The guest's file system; `modules` (those the kernel has as such) are loaded at boot."""
     archive = CpioArchive()
     for folder in _FOLDERS:
         archive.folder(folder)
@@ -94,14 +94,17 @@ def base_archive(kernel: KernelTree, programs: GuestPrograms) -> bytes:
     archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n")
     archive.file("etc/group", b"root:x:0:\n")
     archive.file("etc/hosts", b"127.0.0.1 localhost\n")
-    _add_modules(archive, kernel, [*BOOT_MODULES, *SPARE_MODULES])
+    _add_modules(archive, kernel, modules)
     return archive.finish()
 
 
 def _add_modules(archive: CpioArchive, kernel: KernelTree, names: Sequence[str]) -> None:
+    """Adds modules with those they need, and the list the agent loads them by."""
     tree = kernel.module_tree()
-    for name in tree.with_dependencies(names):
-        archive.file(module_path(name), tree.read(name))
+    order = tree.with_dependencies(names)
+    for name in order:
+        archive.file(module_path(name), without_signature(tree.read(name)))
+    archive.file("etc/modules", "".join(f"/{module_path(name)}\n" for name in order).encode())
 
 
 def module_path(name: str) -> str:
@@ -109,32 +112,20 @@ def module_path(name: str) -> str:
     return f"lib/modules/{name.replace('-', '_')}.ko"
 
 
-def boot_archive(kernel: KernelTree, modules: Sequence[str]) -> bytes:
-    """A second archive with what one configuration adds: modules, and which to load."""
-    tree = kernel.module_tree()
-    order = tree.with_dependencies([*BOOT_MODULES, *modules])
-    shared = set(tree.with_dependencies([*BOOT_MODULES, *SPARE_MODULES]))
-    archive = CpioArchive()
-    _add_modules(archive, kernel, [name for name in order if name not in shared])
-    archive.file("etc/modules", "".join(f"/{module_path(name)}\n" for name in order).encode())
-    return archive.finish()
-
-
 def provide_initramfs(
     cache: Path,
     kernel: KernelTree,
     programs: GuestPrograms,
-    modules: Sequence[str] = (),
+    modules: Sequence[str],
 ) -> Path:
     """The initramfs for a kernel and the modules to load, made once per combination."""
     files = (kernel.image, programs.busybox, programs.agent, programs.tools)
-    stamps = [f"{p}:{p.stat().st_mtime_ns}" for p in files]
+    stamps = [_LAYOUT, *(f"{p}:{p.stat().st_mtime_ns}" for p in files)]
     key = digest(word.encode() for word in [*stamps, str(kernel.modules), *modules])
     entry = cache / "initramfs" / key
 
     def fill(folder: Path) -> None:
-        image = base_archive(kernel, programs) + boot_archive(kernel, modules)
-        (folder / "initramfs.cpio").write_bytes(image)
+        (folder / "initramfs.cpio").write_bytes(build_archive(kernel, programs, modules))
 
     provide(entry, fill)
     return entry / "initramfs.cpio"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from vm.apt import PrivateApt, Progress, host_release
 from vm.bzimage import extract_vmlinux, has_pvh_entry, kernel_release
@@ -17,7 +18,13 @@ from vm.cache import provide
 from vm.errors import SetupError
 from vm.kmod import ModuleTree
 
-PACKAGES = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64")
+Flavour: TypeAlias = Literal["cloud", "full"]
+# The cloud kernel boots faster; the full one has the drivers of all hardware.  Both are builds of
+# one source, so modules of one do not load into the other.
+PACKAGES: dict[Flavour, tuple[str, str]] = {
+    "cloud": ("linux-image-cloud-amd64", "linux-headers-cloud-amd64"),
+    "full": ("linux-image-amd64", "linux-headers-amd64"),
+}
 _WANTED = re.compile(r"^linux-(image|headers|kbuild)-|^libelf1")
 # Debian 12's own 6.1 predates the page_pool interfaces the driver uses.
 _BACKPORTED = ("bookworm",)
@@ -34,6 +41,7 @@ class KernelTree:
         modules: the folder its modules are in, or None.
         build: the tree out-of-tree modules are built in (KDIR), or None.
         libraries: folders the tree's own tools (objtool, modpost) need on their library path.
+        root: the folder that is `/` to the tree's tools, or None: the host's; `vm.build_root`.
     """
 
     image: Path
@@ -42,6 +50,7 @@ class KernelTree:
     modules: Path | None
     build: Path | None
     libraries: tuple[Path, ...] = ()
+    root: Path | None = None
 
     def module_tree(self) -> ModuleTree:
         """The kernel's own modules."""
@@ -49,9 +58,12 @@ class KernelTree:
 
 
 def provide_kernel(
-    cache: Path, progress: Progress, environ: Mapping[str, str] = os.environ
+    cache: Path,
+    progress: Progress,
+    environ: Mapping[str, str] = os.environ,
+    flavour: Flavour = "cloud",
 ) -> KernelTree:
-    """Finds or fetches a kernel with headers.
+    """Finds or fetches a kernel with headers; `flavour` says which of Debian's, if it is Debian's.
 
     Raises:
         SetupError: what the user named does not fit, or nothing is found and nothing can be
@@ -62,18 +74,34 @@ def provide_kernel(
         return named_kernel(cache, Path(image) if image else None, Path(build) if build else None)
     distribution, codename = host_release()
     if distribution == "debian":
-        return _debian_kernel(cache, codename, progress)
+        return _debian_kernel(cache, codename, progress, flavour)
     return host_kernel(cache)
 
 
-def _debian_kernel(cache: Path, codename: str, progress: Progress) -> KernelTree:
-    entry = cache / f"kernel-{codename}"
+def _debian_kernel(cache: Path, codename: str, progress: Progress, flavour: Flavour) -> KernelTree:
+    suite = f"{codename}-backports" if codename in _BACKPORTED else codename
+    entry = cache / (f"kernel-{codename}" if flavour == "cloud" else f"kernel-{flavour}-{codename}")
+    return debian_kernel(cache, codename, suite, progress, entry, flavour)
+
+
+def debian_kernel(
+    cache: Path,
+    codename: str,
+    suite: str,
+    progress: Progress,
+    entry: Path,
+    flavour: Flavour = "cloud",
+) -> KernelTree:
+    """The kernel of a suite of Debian's release `codename`, unpacked in `entry`.
+
+    Raises:
+        SetupError: it cannot be fetched.
+    """
 
     def fill(folder: Path) -> None:
-        progress("setting up a kernel with headers")
-        target = f"{codename}-backports" if codename in _BACKPORTED else codename
+        progress(f"setting up a kernel with headers ({PACKAGES[flavour][0]} of {suite})")
         apt = PrivateApt(cache, codename, progress)
-        apt.unpack(PACKAGES, lambda name: bool(_WANTED.search(name)), target, folder)
+        apt.unpack(PACKAGES[flavour], lambda name: bool(_WANTED.search(name)), suite, folder)
         (image,) = folder.glob("boot/vmlinuz-*")
         (folder / "vmlinux").write_bytes(extract_vmlinux(image.read_bytes()))
         for headers in folder.glob("usr/src/linux-headers-*-amd64"):
@@ -109,8 +137,7 @@ def named_kernel(cache: Path, image: Path | None, build: Path | None) -> KernelT
         image = _image_in_tree(build)
     if image is None or not image.is_file():
         raise SetupError(f"KERNEL={image} is not a file: give a bzImage or an ELF vmlinux")
-    contents = image.read_bytes()
-    release = kernel_release(contents)
+    contents, release = _read_image(image)
     if build is None:
         build = Path("/lib/modules") / release / "build"
     if not (build / "Makefile").is_file():
@@ -119,10 +146,26 @@ def named_kernel(cache: Path, image: Path | None, build: Path | None) -> KernelT
         raise SetupError(
             f"KERNEL={image} is {release}, but KDIR={build} is {built}: they must match"
         )
-    installed = Path("/lib/modules") / release
-    modules = installed if (installed / "kernel").is_dir() else build
     path, pvh = _bootable(cache, image, contents)
-    return KernelTree(path, pvh, release, modules, build.absolute())
+    return KernelTree(path, pvh, release, _modules_of(image, release, build), build.absolute())
+
+
+def _read_image(image: Path) -> tuple[bytes, str]:
+    """Contents and release of an image."""
+    try:
+        contents = image.read_bytes()
+        return contents, kernel_release(contents)
+    except OSError as error:
+        raise SetupError(f"KERNEL={image} cannot be read: {error.strerror}") from error
+    except SetupError as error:
+        raise SetupError(f"KERNEL={image}: {error}; give a bzImage or an ELF vmlinux") from error
+
+
+def _modules_of(image: Path, release: str, build: Path) -> Path:
+    """The kernel's own modules: installed, unpacked beside its boot folder, or never installed."""
+    root = image.absolute().parent.parent
+    folders = [base / "lib/modules" / release for base in (Path("/"), root, root / "usr")]
+    return next((folder for folder in folders if (folder / "kernel").is_dir()), build)
 
 
 def host_kernel(cache: Path) -> KernelTree:

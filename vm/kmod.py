@@ -13,6 +13,10 @@ from pathlib import Path
 from vm.compression import decompress
 
 _DEPENDS = re.compile(rb"depends=([\w,-]*)\0")
+# Documentation/admin-guide/module-signing.rst: signature, a 12-byte description, this text.  The
+# description ends with the signature's length, big-endian (struct module_signature).
+_SIGNATURE_MARK = b"~Module signature appended~\n"
+_SIGNATURE_INFO = 12
 _SUFFIX = re.compile(r"\.ko(\.(gz|xz|zst|lz4))?$")
 
 
@@ -36,6 +40,18 @@ def parse_depends(module: bytes) -> list[str]:
     match = _DEPENDS.search(module)
     names = match[1].decode() if match else ""
     return [name.replace("-", "_") for name in names.split(",") if name]
+
+
+def without_signature(module: bytes) -> bytes:
+    """An unpacked module without the signature appended to it, which takes the guest time to check.
+
+    The kernel would not trust it anyway: its certificates are not loaded (`vm.machine`).
+    """
+    if not module.endswith(_SIGNATURE_MARK):
+        return module
+    end = len(module) - len(_SIGNATURE_MARK)
+    length = int.from_bytes(module[end - 4 : end], "big")
+    return module[: end - _SIGNATURE_INFO - length]
 
 
 def load_order(wanted: Iterable[str], needs: Callable[[str], Iterable[str]]) -> list[str]:

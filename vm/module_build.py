@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vm import protocol
+from vm.build_root import INSIDE, entered
 from vm.cache import provide
 from vm.errors import BuildError, SetupError
 from vm.kernel import KernelTree
@@ -106,19 +107,29 @@ def kernel_compiler(build: Path, toolchain: Toolchain) -> str:
 
 
 def _make(kernel: KernelTree, build: Path, folder: Path, toolchain: Toolchain) -> None:
+    if kernel.root is None:
+        command = _host_command(kernel, build, folder, toolchain)
+    else:
+        inside = Path("/") / build.relative_to(kernel.root)
+        command = ["make", "-C", str(inside), f"M={INSIDE}", "KCFLAGS=-Werror", "modules"]
+        command = entered(kernel.root, folder, command)
+    done = toolchain.run(command)
+    if done.returncode or diagnostics(done.stdout) or not list(folder.rglob("*.ko")):
+        shown = done.stdout.strip() or "(no output)"
+        raise BuildError(f"building {folder.name} for kernel {kernel.release} failed:\n{shown}")
+
+
+def _host_command(kernel: KernelTree, build: Path, folder: Path, toolchain: Toolchain) -> list[str]:
+    """A build by the host's tools."""
     inherited = toolchain.environment.get("LD_LIBRARY_PATH", os.environ.get("LD_LIBRARY_PATH", ""))
     path = ":".join(word for word in [inherited, *map(str, kernel.libraries)] if word)
     compiler = kernel_compiler(build, toolchain)
-    command = [
+    return [
         *("env", f"LD_LIBRARY_PATH={path}", "make", "-C", str(build), f"M={folder}"),
         *(f"CC={compiler}", "CROSS_COMPILE=", "KCFLAGS=-Werror"),
         *(("LLVM=1",) if "clang" in compiler else ()),
         "modules",
     ]
-    done = toolchain.run(command)
-    if done.returncode or diagnostics(done.stdout) or not list(folder.rglob("*.ko")):
-        shown = done.stdout.strip() or "(no output)"
-        raise BuildError(f"building {folder.name} for kernel {kernel.release} failed:\n{shown}")
 
 
 def build_agent(cache: Path, toolchain: Toolchain) -> Path:

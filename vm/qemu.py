@@ -20,6 +20,7 @@ from vm.errors import SetupError
 MINIMUM = (10, 1, 1)
 PROGRAM = "qemu-system-x86_64"
 RELEASE = "trixie"
+_CURE = f"name a {PROGRAM} of version 10.1.1 or newer, or leave QEMU= out"
 # Needed by maintainer scripts only, never loaded by QEMU.
 _UNWANTED = frozenset(
     (
@@ -85,7 +86,8 @@ def probe(command: tuple[str, ...], environment: Mapping[str, str] | None = None
     text = _ask(command, "--version", extra)
     version = parse_version(text)
     if not version:
-        raise SetupError(f"{command[0]} is no working QEMU: {text.strip()[:300]}")
+        said = text.strip().partition("\n")[0][:200] or "it says nothing"
+        raise SetupError(f"{command[0]} is no working QEMU: {said}")
     if version < MINIMUM:
         raise SetupError(
             f"{command[0]} is version {'.'.join(map(str, version))}, older than 10.1.1"
@@ -104,8 +106,11 @@ def provide_qemu(cache: Path, progress: Progress, environ: Mapping[str, str] = o
     if chosen := environ.get("QEMU"):
         found = shutil.which(chosen)
         if found is None:
-            raise SetupError(f"QEMU={chosen} is not a program")
-        return probe((found,))
+            raise SetupError(f"QEMU={chosen} is not a program: {_CURE}")
+        try:
+            return probe((found,))
+        except SetupError as error:
+            raise SetupError(f"QEMU={chosen}: {error}: {_CURE}") from error
     if installed := shutil.which(PROGRAM):
         try:
             return probe((installed,))

@@ -58,7 +58,9 @@ struct dmabed_set {
  * @frame_cap: largest frame the device carries, bytes
  * @usecs: interrupt moderation
  * @frames: interrupt moderation
- * @rx_ops: where receive buffers come from
+ * @rx_ops: where receive buffers come from; as @rx_discard, changed under RTNL
+ *	while the interface is down
+ * @rx_discard: drop all frames
  * @reset_work: stops, resets and restarts the device
  * @last_reset: jiffies
  * @resets: counts them
@@ -80,6 +82,7 @@ struct dmabed_priv {
 	u32 usecs;
 	u32 frames;
 	const struct dmabed_rx_ops *rx_ops;
+	bool rx_discard;
 	struct delayed_work reset_work;
 	unsigned long last_reset;
 	u64 resets;
@@ -151,9 +154,29 @@ void dmabed_rx_teardown(struct dmabed_rx *rx);
 void dmabed_rx_ring_doorbell(struct dmabed_rx *rx);
 u32 dmabed_rx_poll(struct dmabed_rx *rx, u32 budget, bool *again);
 
-/* dmabed_rx_pool.c, dmabed_rx_map.c */
+/* dmabed_rx_<strategy>.c */
 extern const struct dmabed_rx_ops dmabed_rx_pool_ops;
 extern const struct dmabed_rx_ops dmabed_rx_map_ops;
+extern const struct dmabed_rx_ops dmabed_rx_array_ops;
+extern const struct dmabed_rx_ops dmabed_rx_flip_ops;
+extern const struct dmabed_rx_ops dmabed_rx_order_ops;
+extern const struct dmabed_rx_ops dmabed_rx_recycle_ops;
+extern const struct dmabed_rx_ops dmabed_rx_shadow_ops;
+extern const struct dmabed_rx_ops dmabed_rx_bulk_ops;
+
+/* dmabed_rx_page.c: what strategies that map for themselves share */
+struct page *dmabed_page_get(struct dmabed_rx *rx, u32 order, gfp_t gfp,
+			     dma_addr_t *dma);
+void dmabed_page_unmap(struct dmabed_rx *rx, dma_addr_t dma, u32 order);
+void dmabed_rx_post(struct dmabed_rx *rx, u32 slot, struct page *page,
+		    u32 offset, dma_addr_t dma);
+void dmabed_rx_sync_for_cpu(struct dmabed_rx *rx, u32 count);
+void dmabed_rx_sync_for_device(struct dmabed_rx *rx, dma_addr_t dma);
+void dmabed_rx_put_page(struct dmabed_rx *rx, const struct dmabed_rx_buf *buf);
+
+/* dmabed_rx_modes.c: the strategies by name, and /sys/class/net/<if>/dmabed/ */
+const struct dmabed_rx_ops *dmabed_find_rx_mode(const char *name);
+extern const struct attribute_group dmabed_attr_group;
 
 /* dmabed_tx.c */
 netdev_tx_t dmabed_start_xmit(struct sk_buff *skb, struct net_device *netdev);

@@ -10,24 +10,9 @@
 #include "dmabed.h"
 #include "dmabed_plants.h"
 
-static const struct dmabed_rx_ops *const dmabed_rx_modes[] = {
-	&dmabed_rx_pool_ops,
-	&dmabed_rx_map_ops,
-};
-
 static char *rx_mode = "page_pool";
 module_param(rx_mode, charp, 0444);
-MODULE_PARM_DESC(rx_mode, "receive buffers: page_pool (default) or map_per_packet");
-
-static const struct dmabed_rx_ops *dmabed_find_rx_mode(const char *name)
-{
-	u32 i;
-
-	for (i = 0; i < ARRAY_SIZE(dmabed_rx_modes); i++)
-		if (sysfs_streq(name, dmabed_rx_modes[i]->name))
-			return dmabed_rx_modes[i];
-	return NULL;
-}
+MODULE_PARM_DESC(rx_mode, "at first in /sys/class/net/<if>/dmabed/rx_mode (default page_pool)");
 
 /* Memory BAR mapped, DMA mask set, bus mastering off until the reset. */
 static int dmabed_pci_setup(struct dmabed_priv *priv)
@@ -204,8 +189,7 @@ static int __init dmabed_init(void)
 	int err;
 
 	if (!dmabed_find_rx_mode(rx_mode)) {
-		pr_err(DMABED_NAME ": rx_mode=%s: choose page_pool or map_per_packet\n",
-		       rx_mode);
+		pr_err(DMABED_NAME ": rx_mode=%s: no such strategy\n", rx_mode);
 		return -EINVAL;
 	}
 	dmabed_debugfs_init();

@@ -146,6 +146,7 @@ void dmabed_netdev_init(struct dmabed_priv *priv)
 
 	netdev->netdev_ops = &dmabed_netdev_ops;
 	netdev->ethtool_ops = &dmabed_ethtool_ops;
+	netdev->sysfs_groups[0] = &dmabed_attr_group;
 	netdev->watchdog_timeo = 5 * HZ;
 	netdev->priv_flags |= IFF_LIVE_ADDR_CHANGE;
 	netdev->min_mtu = ETH_MIN_MTU;

@@ -136,7 +136,7 @@ static void dmabed_p15_share(struct dmabed_rx *rx)
 	if (page)
 		dmabed_repost(rx, dma_map_page(rx->ring.dev, page,
 					       DMABED_RX_HEADROOM,
-					       DMABED_RX_BUF_LEN,
+					       rx->buf_len,
 					       DMA_FROM_DEVICE));
 }
 
@@ -147,7 +147,7 @@ static void dmabed_p20_unchecked(struct dmabed_rx *rx)
 
 	if (!dmabed_plant_acts(rx->qp->priv, 20))
 		return;
-	dma_unmap_page(rx->ring.dev, buf->dma, DMABED_RX_BUF_LEN,
+	dma_unmap_page(rx->ring.dev, buf->dma, rx->buf_len,
 		       DMA_FROM_DEVICE);
 	buf->dma = DMA_MAPPING_ERROR;
 	dmabed_repost(rx, buf->dma);
@@ -191,11 +191,11 @@ static void dmabed_p10_trust(struct dmabed_rx *rx)
 	const struct dmabed_completion *c = &rx->ring.cq[rx->next &
 							 rx->ring.mask];
 	u32 len = le16_to_cpu(READ_ONCE(c->len));
-	struct sk_buff *skb = alloc_skb(DMABED_RX_BUF_LEN, GFP_ATOMIC);
+	struct sk_buff *skb = alloc_skb(rx->buf_len, GFP_ATOMIC);
 
 	if (!skb)
 		return;
-	if (len > DMABED_RX_BUF_LEN)
+	if (len > rx->buf_len)
 		dmabed_plant_acts(rx->qp->priv, 10);
 	skb_put(skb, len);
 	kfree_skb(skb);
@@ -211,16 +211,17 @@ static void dmabed_p18_claim_late(struct dmabed_rx *rx, u32 count)
 		dmabed_real_ops->claim(rx, count);
 		return;
 	}
-	for (; dmabed_p18_held < count; dmabed_p18_held++, rx->claimed++)
+	for (; dmabed_p18_held < count; dmabed_p18_held++)
 		dmabed_p18_late[dmabed_p18_held] =
-			rx->buf[rx->claimed & rx->ring.mask].dma;
+			rx->buf[(rx->next + dmabed_p18_held) &
+				rx->ring.mask].dma;
 }
 
 static void dmabed_p18_unmap(struct dmabed_rx *rx)
 {
 	while (dmabed_p18_held)
 		dma_unmap_page(rx->ring.dev, dmabed_p18_late[--dmabed_p18_held],
-			       DMABED_RX_BUF_LEN, DMA_FROM_DEVICE);
+			       rx->buf_len, DMA_FROM_DEVICE);
 }
 
 static void dmabed_planted_claim(struct dmabed_rx *rx, u32 count)

@@ -63,6 +63,7 @@ static void dmabed_qp_init(struct dmabed_qp *qp, struct dmabed_priv *priv,
 	qp->rx.qp = qp;
 	qp->rx.stats = qp->stats;
 	qp->rx.ops = priv->rx_ops;
+	qp->rx.discard = priv->rx_discard;
 
 	qp->tx.qp = qp;
 	qp->tx.stats = qp->stats;

@@ -7,14 +7,14 @@
 
 #include <linux/netdevice.h>
 #include <linux/u64_stats_sync.h>
-#include <net/page_pool/types.h>
 
+#include "dmabed_compat.h"
 #include "dmabed_hw.h"
 
-/* One page is one buffer: headroom, data, and room for skb_shared_info. */
+/* A buffer is headroom, data, and room for skb_shared_info. */
 #define DMABED_RX_HEADROOM	(NET_SKB_PAD + NET_IP_ALIGN)
-#define DMABED_RX_BUF_LEN \
-	((u32)SKB_WITH_OVERHEAD(PAGE_SIZE) - DMABED_RX_HEADROOM)
+#define DMABED_RX_BUF_LEN(truesize) \
+	((u32)SKB_WITH_OVERHEAD(truesize) - DMABED_RX_HEADROOM)
 
 struct dmabed_priv;
 struct dmabed_qp;
@@ -34,6 +34,8 @@ struct dmabed_rx;
  * @rx_unmaps: their dma_unmap_page() calls
  * @rx_pool_maps: pages mapped by pools that are gone
  * @rx_pool_unmaps: pages unmapped by pools until they were destroyed
+ * @rx_discarded: frames dropped because the attribute rx_discard says so; they
+ *	count as received
  * @rx_doorbells: doorbell writes
  * @polls: NAPI polls
  * @arms: ARM writes
@@ -53,7 +55,7 @@ struct dmabed_qstats {
 	u64 rx_packets, rx_bytes, rx_dropped, rx_bad;
 	u64 rx_alloc, rx_alloc_fail, rx_maps, rx_unmaps;
 	u64 rx_pool_maps, rx_pool_unmaps;
-	u64 rx_doorbells, polls, arms;
+	u64 rx_discarded, rx_doorbells, polls, arms;
 
 	struct u64_stats_sync tx_syncp ____cacheline_aligned_in_smp;
 	u64 tx_packets, tx_bytes, tx_errors, tx_bad, tx_unmaps;
@@ -90,34 +92,55 @@ struct dmabed_ring {
 	dma_addr_t cq_dma;
 };
 
+/**
+ * struct dmabed_rx_buf - the buffer behind a slot of the ring
+ * @page: what it is a part of; the head if the page is a compound one
+ * @dma: where the device puts the data; the strategy's own business
+ * @offset: of its headroom from the start of @page
+ * @len: bytes of data, as the completion says, unchecked
+ */
 struct dmabed_rx_buf {
 	struct page *page;
 	dma_addr_t dma;
+	u32 offset;
+	u32 len;
 };
+
+static inline void *dmabed_buf_va(const struct dmabed_rx_buf *buf)
+{
+	return page_address(buf->page) + buf->offset;
+}
 
 /**
  * struct dmabed_rx_ops - a strategy for receive buffers
- * @name: value of the module parameter rx_mode
+ * @name: value of the module parameter and of the attribute rx_mode
+ * @truesize: bytes of a buffer, headroom and shared info included
  * @recycle: pages go back to a page_pool when their skb is freed
  * @setup: prepares @rx, allocates no buffer
  * @refill: fills up to @count slots from rx->posted on and advances it
- * @claim: makes @count buffers from rx->next on readable for the CPU; after it
- *	the driver owns them
- * @put: gives back a claimed buffer that no skb took over; NAPI context
- * @drain: gives back all buffers from rx->next to rx->posted; the device has
- *	stopped, NAPI is disabled
+ * @claim: @count buffers from rx->next on were filled: makes them readable for
+ *	the CPU. One of the next two follows at once.
+ * @pass: they leave with packets; from here on they are the stack's
+ * @reuse: the driver has looked at them and dropped all of them
+ * @put: gives back a buffer that was passed but that no skb took over
+ * @drain: gives back all buffers from rx->next to rx->posted, and all that is
+ *	kept for the next refill; the device has stopped, NAPI is disabled
  * @teardown: undoes @setup
  *
  * Everything on the hot path works on a whole poll, so that an indirect call is
- * paid once per poll and the strategy is invisible to the code per packet.
+ * paid a few times per poll and the strategy is invisible to the code per
+ * packet.
  */
 struct dmabed_rx_ops {
 	const char *name;
+	u32 truesize;
 	bool recycle;
 	int (*setup)(struct dmabed_rx *rx);
 	void (*refill)(struct dmabed_rx *rx, u32 count, gfp_t gfp);
 	void (*claim)(struct dmabed_rx *rx, u32 count);
-	void (*put)(struct dmabed_rx *rx, struct page *page);
+	void (*pass)(struct dmabed_rx *rx, u32 count);
+	void (*reuse)(struct dmabed_rx *rx, u32 count);
+	void (*put)(struct dmabed_rx *rx, const struct dmabed_rx_buf *buf);
 	void (*drain)(struct dmabed_rx *rx);
 	void (*teardown)(struct dmabed_rx *rx);
 };
@@ -125,31 +148,39 @@ struct dmabed_rx_ops {
 /**
  * struct dmabed_rx - receive side of a queue pair
  * @ring: its rings
- * @buf: the page behind each slot
+ * @buf: the buffer behind each slot
  * @ops: where buffers come from
  * @pool: NULL unless the strategy has one
+ * @store: what else the strategy keeps
  * @skb: frame whose last buffer has not arrived yet
  * @stats: shared with the transmit side
+ * @truesize: bytes of a buffer
+ * @buf_len: bytes of it that the device may fill
+ * @discard: drop all frames, as XDP_DROP would
  * @batch: descriptors worth a doorbell
  * @next: completions consumed
- * @claimed: buffers claimed; differs from @next only within a poll or after
- *	the ring was found to be inconsistent
+ * @passed: buffers passed to the stack; differs from @next only within a poll
+ *	or after the ring was found to be inconsistent
  * @posted: descriptors filled
  * @rung: value last written to the doorbell
  * @qp: the pair
  *
- * @next, @claimed, @posted and @rung run freely; next <= claimed <= posted.
+ * @next, @passed, @posted and @rung run freely; next <= passed <= posted.
  */
 struct dmabed_rx {
 	struct dmabed_ring ring;
 	struct dmabed_rx_buf *buf;
 	const struct dmabed_rx_ops *ops;
 	struct page_pool *pool;
+	void *store;
 	struct sk_buff *skb;
 	struct dmabed_qstats *stats;
+	u32 truesize;
+	u32 buf_len;
+	bool discard;
 	u32 batch;
 	u32 next;
-	u32 claimed;
+	u32 passed;
 	u32 posted;
 	u32 rung;
 	struct dmabed_qp *qp;

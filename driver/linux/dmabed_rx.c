@@ -13,6 +13,7 @@
 #include <linux/prefetch.h>
 
 #include "dmabed.h"
+#include "dmabed_count.h"
 
 /* Below this, writing descriptors is not worth the cache misses. */
 #define DMABED_REFILL_MIN	16U
@@ -23,8 +24,14 @@ struct dmabed_rx_tally {
 	u32 packets;
 	u32 bytes;
 	u32 dropped;
+	u32 discarded;
 	u32 bad;
 };
+
+static struct dmabed_rx_buf *dmabed_rx_buf(struct dmabed_rx *rx, u32 index)
+{
+	return &rx->buf[index & rx->ring.mask];
+}
 
 static u32 dmabed_rx_missing(const struct dmabed_rx *rx)
 {
@@ -50,7 +57,7 @@ static void dmabed_rx_prepare_descriptors(struct dmabed_rx *rx)
 	u32 i;
 
 	for (i = 0; i <= rx->ring.mask; i++) {
-		rx->ring.rx[i].len = cpu_to_le16(DMABED_RX_BUF_LEN);
+		rx->ring.rx[i].len = cpu_to_le16(rx->buf_len);
 		rx->ring.rx[i].id = cpu_to_le16(i);
 	}
 }
@@ -60,6 +67,8 @@ int dmabed_rx_setup(struct dmabed_rx *rx)
 	int err;
 
 	rx->batch = min((rx->ring.mask + 1) / 4, DMABED_DOORBELL_MAX);
+	rx->truesize = rx->ops->truesize;
+	rx->buf_len = DMABED_RX_BUF_LEN(rx->truesize);
 	dmabed_rx_prepare_descriptors(rx);
 	err = rx->ops->setup(rx);
 	if (err)
@@ -72,7 +81,11 @@ int dmabed_rx_setup(struct dmabed_rx *rx)
 
 static void dmabed_rx_drain(struct dmabed_rx *rx)
 {
+	for (; rx->next != rx->passed; rx->next++)
+		rx->ops->put(rx, dmabed_rx_buf(rx, rx->next));
 	rx->ops->drain(rx);
+	rx->next = rx->posted;
+	rx->passed = rx->posted;
 	dev_kfree_skb_any(rx->skb);
 	rx->skb = NULL;
 }
@@ -83,7 +96,7 @@ void dmabed_rx_rewind(struct dmabed_rx *rx)
 	dmabed_rx_drain(rx);
 	memset(rx->ring.cq, 0, (rx->ring.mask + 1) * sizeof(*rx->ring.cq));
 	rx->next = 0;
-	rx->claimed = 0;
+	rx->passed = 0;
 	rx->posted = 0;
 	rx->rung = 0;
 	dmabed_rx_fill(rx);
@@ -120,7 +133,25 @@ static u32 dmabed_rx_completed(const struct dmabed_rx *rx, u32 budget)
 
 	while (n < limit && dmabed_is_new(&rx->ring, rx->next + n))
 		n++;
+	/* The status words were read; now what was written before them. */
+	dma_rmb();
 	return n;
+}
+
+/* Lengths are fetched once, here, whoever needs them later. */
+static void dmabed_rx_claim(struct dmabed_rx *rx, u32 count)
+{
+	u32 end = rx->next + count;
+	u32 i;
+
+	for (i = rx->next; i != end; i++) {
+		const struct dmabed_completion *c =
+			&rx->ring.cq[i & rx->ring.mask];
+
+		dmabed_rx_buf(rx, i)->len = le16_to_cpu(READ_ONCE(c->len));
+		dmabed_count_planted();
+	}
+	rx->ops->claim(rx, count);
 }
 
 /*
@@ -128,19 +159,21 @@ static u32 dmabed_rx_completed(const struct dmabed_rx *rx, u32 budget)
  * strategy that keeps pages mapped, the device can still write there; that is
  * the price of recycling that this driver exists to show. See rule O-16.
  */
-static struct sk_buff *dmabed_rx_build(struct dmabed_rx *rx, struct page *page,
-				       u32 len)
+static struct sk_buff *dmabed_rx_build(struct dmabed_rx *rx,
+				       const struct dmabed_rx_buf *buf)
 {
-	struct sk_buff *skb = napi_build_skb(page_address(page), PAGE_SIZE);
+	struct sk_buff *skb = napi_build_skb(dmabed_buf_va(buf), rx->truesize);
 
 	if (unlikely(!skb)) {
-		rx->ops->put(rx, page);
+		rx->ops->put(rx, buf);
 		return NULL;
 	}
-	if (rx->ops->recycle)
-		skb_mark_for_recycle(skb);
+#ifdef CONFIG_PAGE_POOL
+	/* skb_mark_for_recycle(), without a branch */
+	skb->pp_recycle = rx->ops->recycle;
+#endif
 	skb_reserve(skb, DMABED_RX_HEADROOM);
-	__skb_put(skb, len);
+	__skb_put(skb, buf->len);
 	return skb;
 }
 
@@ -151,20 +184,21 @@ static void dmabed_rx_drop_partial(struct dmabed_rx *rx)
 }
 
 /* Adds a buffer to the frame under way, or begins one. */
-static bool dmabed_rx_gather(struct dmabed_rx *rx, struct page *page, u32 len,
-			     bool sop)
+static bool dmabed_rx_gather(struct dmabed_rx *rx,
+			     const struct dmabed_rx_buf *buf, bool sop)
 {
-	if (sop && !rx->skb && len >= ETH_HLEN) {
-		rx->skb = dmabed_rx_build(rx, page, len);
+	if (sop && !rx->skb && buf->len >= ETH_HLEN) {
+		rx->skb = dmabed_rx_build(rx, buf);
 		return rx->skb;
 	}
 	if (!sop && rx->skb &&
 	    skb_shinfo(rx->skb)->nr_frags < MAX_SKB_FRAGS) {
-		skb_add_rx_frag(rx->skb, skb_shinfo(rx->skb)->nr_frags, page,
-				DMABED_RX_HEADROOM, len, PAGE_SIZE);
+		skb_add_rx_frag(rx->skb, skb_shinfo(rx->skb)->nr_frags,
+				buf->page, buf->offset + DMABED_RX_HEADROOM,
+				buf->len, rx->truesize);
 		return true;
 	}
-	rx->ops->put(rx, page);
+	rx->ops->put(rx, buf);
 	return false;
 }
 
@@ -173,19 +207,18 @@ static bool dmabed_rx_gather(struct dmabed_rx *rx, struct page *page, u32 len,
  * A frame that cannot be used is dropped up to its next SOP.
  */
 static noinline struct sk_buff *dmabed_rx_piece(struct dmabed_rx *rx,
-						struct page *page, u32 status,
-						u32 len, u32 frame_len,
+						const struct dmabed_rx_buf *buf,
+						u32 status, u32 frame_len,
 						struct dmabed_rx_tally *tally)
 {
 	struct sk_buff *skb;
 
-	if (unlikely(!len || len > DMABED_RX_BUF_LEN)) {
+	if (unlikely(!buf->len || buf->len > rx->buf_len)) {
 		tally->bad++;
-		rx->ops->put(rx, page);
+		rx->ops->put(rx, buf);
 		goto drop;
 	}
-	if (!dmabed_rx_gather(rx, page, len,
-			      status & DMABED_COMPLETION_STATUS_SOP))
+	if (!dmabed_rx_gather(rx, buf, status & DMABED_COMPLETION_STATUS_SOP))
 		goto drop;
 	if (!(status & DMABED_COMPLETION_STATUS_EOP))
 		return NULL;
@@ -232,8 +265,7 @@ static bool dmabed_rx_one(struct dmabed_rx *rx, struct list_head *list,
 	const struct dmabed_completion *c = &rx->ring.cq[slot];
 	u32 status = le32_to_cpu(READ_ONCE(c->status));
 	u32 frame_len = le32_to_cpu(READ_ONCE(c->frame_len));
-	u32 len = le16_to_cpu(READ_ONCE(c->len));
-	struct page *page = rx->buf[slot].page;
+	const struct dmabed_rx_buf *buf = &rx->buf[slot];
 	struct sk_buff *skb;
 
 	if (unlikely(le16_to_cpu(READ_ONCE(c->id)) != slot)) {
@@ -241,14 +273,14 @@ static bool dmabed_rx_one(struct dmabed_rx *rx, struct list_head *list,
 		return false;
 	}
 	rx->next++;
-	prefetchw(page_address(page) + DMABED_RX_HEADROOM);
+	prefetchw(dmabed_buf_va(buf) + DMABED_RX_HEADROOM);
 	if (likely((status & (ends | DMABED_COMPLETION_STATUS_ERROR)) == ends &&
-		   len == frame_len && len - ETH_HLEN <=
-		   DMABED_RX_BUF_LEN - ETH_HLEN && !rx->skb)) {
-		skb = dmabed_rx_build(rx, page, len);
+		   buf->len == frame_len && buf->len - ETH_HLEN <=
+		   rx->buf_len - ETH_HLEN && !rx->skb)) {
+		skb = dmabed_rx_build(rx, buf);
 		tally->dropped += !skb;
 	} else {
-		skb = dmabed_rx_piece(rx, page, status, len, frame_len, tally);
+		skb = dmabed_rx_piece(rx, buf, status, frame_len, tally);
 	}
 	if (likely(skb)) {
 		tally->packets++;
@@ -259,6 +291,60 @@ static bool dmabed_rx_one(struct dmabed_rx *rx, struct list_head *list,
 	return true;
 }
 
+/* Returns fewer than @count only if the ring is inconsistent. */
+static u32 dmabed_rx_pass(struct dmabed_rx *rx, u32 count,
+			  struct dmabed_rx_tally *tally)
+{
+	LIST_HEAD(list);
+	u32 i;
+
+	rx->ops->pass(rx, count);
+	rx->passed = rx->next + count;
+	for (i = 0; i < count; i++) {
+		if (unlikely(!dmabed_rx_one(rx, &list, tally)))
+			break;
+	}
+	netif_receive_skb_list(&list);
+	return i;
+}
+
+/* What a filter sees before it drops a frame: its length and its type. */
+static bool dmabed_rx_look(struct dmabed_rx *rx, u32 index,
+			   struct dmabed_rx_tally *tally)
+{
+	u32 slot = index & rx->ring.mask;
+	const struct dmabed_completion *c = &rx->ring.cq[slot];
+	u32 status = le32_to_cpu(READ_ONCE(c->status));
+	const struct dmabed_rx_buf *buf = &rx->buf[slot];
+	const struct ethhdr *eth = dmabed_buf_va(buf) + DMABED_RX_HEADROOM;
+
+	if (unlikely(le16_to_cpu(READ_ONCE(c->id)) != slot)) {
+		tally->bad++;
+		return false;
+	}
+	READ_ONCE(eth->h_proto);
+	tally->bytes += buf->len;
+	tally->packets += !!(status & DMABED_COMPLETION_STATUS_EOP);
+	return true;
+}
+
+/* Returns as dmabed_rx_pass(); in either case all buffers were dealt with. */
+static u32 dmabed_rx_discard(struct dmabed_rx *rx, u32 count,
+			     struct dmabed_rx_tally *tally)
+{
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		if (unlikely(!dmabed_rx_look(rx, rx->next + i, tally)))
+			break;
+	}
+	rx->ops->reuse(rx, count);
+	rx->next += count;
+	rx->passed = rx->next;
+	tally->discarded += tally->packets;
+	return i;
+}
+
 static void dmabed_rx_count(struct dmabed_qstats *stats,
 			    const struct dmabed_rx_tally *tally)
 {
@@ -266,6 +352,7 @@ static void dmabed_rx_count(struct dmabed_qstats *stats,
 	stats->rx_packets += tally->packets;
 	stats->rx_bytes += tally->bytes;
 	stats->rx_dropped += tally->dropped;
+	stats->rx_discarded += tally->discarded;
 	stats->rx_bad += tally->bad;
 	stats->polls++;
 	u64_stats_update_end(&stats->syncp);
@@ -279,25 +366,20 @@ static void dmabed_rx_count(struct dmabed_qstats *stats,
 u32 dmabed_rx_poll(struct dmabed_rx *rx, u32 budget, bool *again)
 {
 	struct dmabed_rx_tally tally = {};
-	LIST_HEAD(list);
-	u32 i, n;
+	u32 n, done = 0;
 
 	if (unlikely(READ_ONCE(rx->qp->broken)))
 		return 0;
 	n = dmabed_rx_completed(rx, budget);
-	/* The status words were read; now what was written before them. */
-	dma_rmb();
-	if (n)
-		rx->ops->claim(rx, n);
-	for (i = 0; i < n; i++) {
-		if (unlikely(!dmabed_rx_one(rx, &list, &tally))) {
-			dmabed_qp_broken(rx->qp, "receive");
-			break;
-		}
+	if (n) {
+		dmabed_rx_claim(rx, n);
+		done = rx->discard ? dmabed_rx_discard(rx, n, &tally) :
+				     dmabed_rx_pass(rx, n, &tally);
 	}
-	netif_receive_skb_list(&list);
+	if (unlikely(done != n))
+		dmabed_qp_broken(rx->qp, "receive");
 	dmabed_rx_count(rx->stats, &tally);
-	if (i == n && !dmabed_rx_refill(rx, n < budget))
+	if (done == n && !dmabed_rx_refill(rx, n < budget))
 		*again = true;
-	return i;
+	return done;
 }

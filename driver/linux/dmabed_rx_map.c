@@ -21,7 +21,7 @@ static bool dmabed_map_post(struct dmabed_rx *rx, u32 slot, gfp_t gfp)
 	if (unlikely(!page))
 		return false;
 	buf->dma = dma_map_page(rx->ring.dev, page, DMABED_RX_HEADROOM,
-				DMABED_RX_BUF_LEN, DMA_FROM_DEVICE);
+				rx->buf_len, DMA_FROM_DEVICE);
 	if (unlikely(dma_mapping_error(rx->ring.dev, buf->dma))) {
 		__free_page(page);
 		return false;
@@ -51,25 +51,34 @@ static void dmabed_map_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
 /* Before anything of the frame is looked at: the device can no longer write. */
 static void dmabed_map_claim(struct dmabed_rx *rx, u32 count)
 {
-	u32 end = rx->claimed + count;
+	u32 end = rx->next + count;
+	u32 i;
 
-	for (; rx->claimed != end; rx->claimed++)
-		dma_unmap_page(rx->ring.dev,
-			       rx->buf[rx->claimed & rx->ring.mask].dma,
-			       DMABED_RX_BUF_LEN, DMA_FROM_DEVICE);
+	for (i = rx->next; i != end; i++)
+		dma_unmap_page(rx->ring.dev, rx->buf[i & rx->ring.mask].dma,
+			       rx->buf_len, DMA_FROM_DEVICE);
 	rx->stats->rx_unmaps += count;
 }
 
-static void dmabed_map_put(struct dmabed_rx *rx, struct page *page)
+static void dmabed_map_pass(struct dmabed_rx *rx, u32 count)
 {
-	__free_page(page);
+}
+
+static void dmabed_map_reuse(struct dmabed_rx *rx, u32 count)
+{
+	u32 end = rx->next + count;
+	u32 i;
+
+	for (i = rx->next; i != end; i++)
+		__free_page(rx->buf[i & rx->ring.mask].page);
 }
 
 static void dmabed_map_drain(struct dmabed_rx *rx)
 {
-	dmabed_map_claim(rx, rx->posted - rx->claimed);
-	for (; rx->next != rx->posted; rx->next++)
-		__free_page(rx->buf[rx->next & rx->ring.mask].page);
+	u32 count = rx->posted - rx->next;
+
+	dmabed_map_claim(rx, count);
+	dmabed_map_reuse(rx, count);
 }
 
 static void dmabed_map_teardown(struct dmabed_rx *rx)
@@ -78,11 +87,14 @@ static void dmabed_map_teardown(struct dmabed_rx *rx)
 
 const struct dmabed_rx_ops dmabed_rx_map_ops = {
 	.name		= "map_per_packet",
+	.truesize	= PAGE_SIZE,
 	.recycle	= false,
 	.setup		= dmabed_map_setup,
 	.refill		= dmabed_map_refill,
 	.claim		= dmabed_map_claim,
-	.put		= dmabed_map_put,
+	.pass		= dmabed_map_pass,
+	.reuse		= dmabed_map_reuse,
+	.put		= dmabed_rx_put_page,
 	.drain		= dmabed_map_drain,
 	.teardown	= dmabed_map_teardown,
 };

@@ -6,7 +6,6 @@
  * neither a map nor an unmap is paid per packet.
  */
 #include <linux/skbuff.h>
-#include <net/page_pool/helpers.h>
 
 #include "dmabed.h"
 
@@ -17,11 +16,15 @@ static int dmabed_pool_setup(struct dmabed_rx *rx)
 		.pool_size	= rx->ring.mask + 1,
 		.nid		= dev_to_node(rx->ring.dev),
 		.dev		= rx->ring.dev,
+#ifndef DMABED_NO_POOL_NAPI
 		.napi		= &rx->qp->napi,
+#endif
+#ifndef DMABED_NO_POOL_NETDEV
 		.netdev		= rx->qp->netdev,
 		.queue_idx	= rx->qp->index,
+#endif
 		.dma_dir	= DMA_FROM_DEVICE,
-		.max_len	= DMABED_RX_BUF_LEN,
+		.max_len	= rx->buf_len,
 		.offset		= DMABED_RX_HEADROOM,
 	};
 	struct page_pool *pool = page_pool_create(&params);
@@ -61,27 +64,43 @@ static void dmabed_pool_claim(struct dmabed_rx *rx, u32 count)
 	u32 end = rx->next + count;
 	u32 i;
 
-	rx->claimed = end;
 	if (!dma_dev_need_sync(rx->ring.dev))
 		return;
 	for (i = rx->next; i != end; i++)
 		page_pool_dma_sync_for_cpu(rx->pool,
 					   rx->buf[i & rx->ring.mask].page, 0,
-					   DMABED_RX_BUF_LEN);
+					   rx->buf_len);
 }
 
-static void dmabed_pool_put(struct dmabed_rx *rx, struct page *page)
+/* The skb is marked: freeing it brings the page back. */
+static void dmabed_pool_pass(struct dmabed_rx *rx, u32 count)
 {
-	page_pool_put_full_page(rx->pool, page, true);
+}
+
+static void dmabed_pool_reuse(struct dmabed_rx *rx, u32 count)
+{
+	u32 end = rx->next + count;
+	u32 i;
+
+	for (i = rx->next; i != end; i++)
+		page_pool_put_full_page(rx->pool,
+					rx->buf[i & rx->ring.mask].page, true);
+}
+
+/* Not only called in a poll: the ring's lock instead of the cache. */
+static void dmabed_pool_put(struct dmabed_rx *rx,
+			    const struct dmabed_rx_buf *buf)
+{
+	page_pool_put_full_page(rx->pool, buf->page, false);
 }
 
 static void dmabed_pool_drain(struct dmabed_rx *rx)
 {
-	for (; rx->next != rx->posted; rx->next++)
+	u32 i;
+
+	for (i = rx->next; i != rx->posted; i++)
 		page_pool_put_full_page(rx->pool,
-					rx->buf[rx->next & rx->ring.mask].page,
-					false);
-	rx->claimed = rx->posted;
+					rx->buf[i & rx->ring.mask].page, false);
 }
 
 /*
@@ -102,10 +121,13 @@ static void dmabed_pool_teardown(struct dmabed_rx *rx)
 
 const struct dmabed_rx_ops dmabed_rx_pool_ops = {
 	.name		= "page_pool",
+	.truesize	= PAGE_SIZE,
 	.recycle	= true,
 	.setup		= dmabed_pool_setup,
 	.refill		= dmabed_pool_refill,
 	.claim		= dmabed_pool_claim,
+	.pass		= dmabed_pool_pass,
+	.reuse		= dmabed_pool_reuse,
 	.put		= dmabed_pool_put,
 	.drain		= dmabed_pool_drain,
 	.teardown	= dmabed_pool_teardown,

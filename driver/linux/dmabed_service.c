@@ -8,6 +8,7 @@
 #include <linux/interrupt.h>
 
 #include "dmabed.h"
+#include "dmabed_count.h"
 #include "dmabed_plants.h"
 
 /* Asks for an interrupt as soon as there is a completion not seen here. */
@@ -25,7 +26,7 @@ static void dmabed_arm(struct dmabed_qp *qp)
  * The vector disarmed itself when it was raised and is armed again here, so no
  * interrupt register is touched while the poll goes on.
  */
-int dmabed_poll(struct napi_struct *napi, int budget)
+static int dmabed_poll_qp(struct napi_struct *napi, int budget)
 {
 	struct dmabed_qp *qp = container_of(napi, struct dmabed_qp, napi);
 	bool again = !dmabed_tx_poll(&qp->tx, budget);
@@ -44,6 +45,16 @@ int dmabed_poll(struct napi_struct *napi, int budget)
 		return budget;
 	if (likely(napi_complete_done(napi, work)))
 		dmabed_arm(qp);
+	return work;
+}
+
+int dmabed_poll(struct napi_struct *napi, int budget)
+{
+	int work;
+
+	DMABED_MARK_BEGIN();
+	work = dmabed_poll_qp(napi, budget);
+	DMABED_MARK_END();
 	return work;
 }
 

@@ -5,7 +5,6 @@
  * the calls with which user space asks for them.
  */
 #include <linux/ethtool.h>
-#include <net/page_pool/helpers.h>
 
 #include "dmabed.h"
 
@@ -21,6 +20,7 @@ static const struct dmabed_stat dmabed_qp_stats[] = {
 	DMABED_STAT(rx_packets),
 	DMABED_STAT(rx_bytes),
 	DMABED_STAT(rx_dropped),
+	DMABED_STAT(rx_discarded),
 	DMABED_STAT(rx_bad),
 	DMABED_STAT(rx_alloc),
 	DMABED_STAT(rx_alloc_fail),

@@ -83,27 +83,27 @@ class SpaceDmaApi:
     def map_range(self, pfn: int, pages: int, direction: Direction) -> int | None:
         """IOVA of ``pages`` pages from frame ``pfn`` on as one mapping; None if refused."""
         iova = self._iovas.alloc(pages)
-        if iova is None:
-            return None
-        now_ns = self._clock()
-        readable = direction is not Direction.FROM_DEVICE
-        writable = direction is not Direction.TO_DEVICE
-        try:
-            mapping = self._space.map(
-                iova,
-                pages << PAGE_SHIFT,
-                self._memory,
-                pfn << PAGE_SHIFT,
-                readable,
-                writable,
-                now_ns,
-            )
-        except TooManyMappingsError:
+        if iova is not None and not self._map(iova, pfn, pages, direction):
             self._iovas.free(iova, pages)
             return None
-        if self._ledger is not None:
-            self._ledger.mapped(now_ns, mapping)
         return iova
+
+    def map_scattered(self, pfns: PfnArray, direction: Direction) -> int | None:
+        """IOVA at which ``pfns`` appear one behind the other, page by page; None if refused."""
+        pages = len(pfns)
+        iova = self._iovas.alloc(pages)
+        if iova is None:
+            return None
+        for number, pfn in enumerate(pfns.tolist()):
+            if not self._map(iova + (number << PAGE_SHIFT), pfn, 1, direction):
+                self._unmap(iova, number)
+                self._iovas.free(iova, pages)
+                return None
+        return iova
+
+    def unmap_scattered(self, iova: int, pages: int) -> None:
+        """Undoes :meth:`map_scattered`, by one request for all. Raises: DmaApiError."""
+        self.unmap_range(iova, pages)
 
     def unmap_range(self, iova: int, pages: int) -> None:
         """Undoes :meth:`map_range`; the IOVA may be handed out again at once.
@@ -111,13 +111,8 @@ class SpaceDmaApi:
         Raises:
             DmaApiError: it is not mapped.
         """
-        now_ns, size = self._clock(), pages << PAGE_SHIFT
-        if self._ledger is not None:
-            self._ledger.unmap_requested(now_ns, iova, size)
-        removed = self._space.unmap(iova, size, now_ns)
-        if self._ledger is not None:
-            self._ledger.unmapped(now_ns, removed)
-        if not removed:
+        if not self._unmap(iova, pages):
+            size = pages << PAGE_SHIFT
             raise DmaApiError(f"unmap of {iova:#x}+{size:#x}: not mapped; it was unmapped before")
         self._iovas.free(iova, pages)
 
@@ -128,3 +123,29 @@ class SpaceDmaApi:
     def sync_for_cpu(self, iovas: IovaArray, lengths: PfnArray) -> None:
         """Counted: memory here is coherent."""
         self.synced_for_cpu += len(iovas)
+
+    def _map(self, iova: int, pfn: int, pages: int, direction: Direction) -> bool:
+        """Makes one mapping; False: the space has no room for it."""
+        now_ns = self._clock()
+        readable = direction is not Direction.FROM_DEVICE
+        writable = direction is not Direction.TO_DEVICE
+        size, place = pages << PAGE_SHIFT, pfn << PAGE_SHIFT
+        try:
+            mapping = self._space.map(iova, size, self._memory, place, readable, writable, now_ns)
+        except TooManyMappingsError:
+            return False
+        if self._ledger is not None:
+            self._ledger.mapped(now_ns, mapping)
+        return True
+
+    def _unmap(self, iova: int, pages: int) -> bool:
+        """Ends all mappings in the range; False: there was none."""
+        if not pages:
+            return False
+        now_ns, size = self._clock(), pages << PAGE_SHIFT
+        if self._ledger is not None:
+            self._ledger.unmap_requested(now_ns, iova, size)
+        removed = self._space.unmap(iova, size, now_ns)
+        if self._ledger is not None:
+            self._ledger.unmapped(now_ns, removed)
+        return bool(removed)

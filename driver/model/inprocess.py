@@ -48,7 +48,7 @@ class Machine:
 
     def __init__(self, pages: int = 1 << 15, contiguous: int = 1 << 10) -> None:
         self.memory = GuestMemory(pages)
-        self.pages = HostPages(pages, contiguous)
+        self.pages = HostPages(self.memory, contiguous)
         self.now_ns = 0
         self.ledger = Ledger(lambda: self.now_ns)
         self.hosts: list[InProcessHost] = []

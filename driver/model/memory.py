@@ -23,18 +23,25 @@ class GuestMemory:
 
 
 class HostPages:
-    """Allocator of ``pages`` frames, the first ``contiguous`` of which serve blocks.
+    """Allocator of the frames of ``memory``, the first ``contiguous`` of which serve blocks.
 
     Single pages come off a stack, last freed first, as the kernel's per-CPU lists give them out.
     Blocks are the lowest free run, aligned to ``align`` frames. Frame 0 is never given out.
     """
 
-    def __init__(self, pages: int, contiguous: int) -> None:
+    def __init__(self, memory: GuestMemory, contiguous: int) -> None:
+        pages = len(memory.array) // PAGE_SIZE
+        self._memory = memory.array
         self._stack: PfnArray = np.arange(pages - 1, contiguous - 1, -1)
         self._count = len(self._stack)
         self._used = np.zeros(pages, np.bool_)
         self._contiguous = contiguous
         self._used[0] = True
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """See :class:`pool.interface.PageAllocator`."""
+        return 0, len(self._used)
 
     @property
     def in_use(self) -> int:
@@ -79,6 +86,15 @@ class HostPages:
         """Frees what :meth:`alloc_block` gave. Raises: HostMemoryError."""
         self._check(np.arange(first, first + count))
         self._used[first : first + count] = False
+
+    def copy_bytes(self, sources: PfnArray, destinations: PfnArray, lengths: PfnArray) -> None:
+        """See :class:`pool.ports.CopyPages`."""
+        for source, destination, length in zip(
+            sources.tolist(), destinations.tolist(), lengths.tolist(), strict=True
+        ):
+            self._memory[destination : destination + length] = self._memory[
+                source : source + length
+            ]
 
     def _check(self, pfns: PfnArray) -> None:
         if not self._used[pfns].all() or len(np.unique(pfns)) != len(pfns):

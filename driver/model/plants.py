@@ -27,7 +27,7 @@ NOTE_PLANT = 0x100
 
 
 class Plant(Steps):
-    """Base of the plants; ``number`` as in the table of docs/plants.md."""
+    """Base of the plants; ``number`` as in :mod:`testbed.plants.catalogue`."""
 
     number: ClassVar[int]
 

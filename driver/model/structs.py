@@ -18,7 +18,7 @@ from driver.model.skb import BufferOwner, SkbBatch
 from driver.model.steps import Steps
 from emulator.nic.descriptors import COMPLETION
 from pool.buffers import NO_IOVA, BufferBatch
-from pool.interface import BufferPool
+from pool.pool import BufferPool
 
 DMABED_DEFAULT_RING = 512
 DMABED_DEFAULT_USECS = 64

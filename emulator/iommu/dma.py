@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.frames import FrameBatch
-from emulator.iommu.copy import common_length, copy_ranges, take_ranges
-from emulator.iommu.mapping import Memory, target_of
-from emulator.iommu.space import AddressSpace, Piece, Translation
+from emulator.iommu.copy import copy_ranges
+from emulator.iommu.mapping import target_of
+from emulator.iommu.space import AddressSpace, Piece
+from emulator.iommu.tables import all_true
 from emulator.ports import DmaFault
 
 
@@ -32,7 +33,8 @@ class AccessLog(Protocol):
     ) -> None:
         """Access ``i`` of ``lengths[i]`` bytes at ``iovas[i]`` was made (``ok``) or refused.
 
-        ``targets``: where each landed, packed as in :mod:`emulator.iommu.mapping`.
+        ``targets``: where each landed, packed as in :mod:`emulator.iommu.mapping`. The arrays hold
+        this during the call only.
         """
         ...
 
@@ -87,6 +89,26 @@ class DmaGate:
         self.open, self.why = open, why
 
 
+class _Run:
+    """Consecutive bytes in the ``pieces`` that mappings cut them into, and what the log is told."""
+
+    __slots__ = ("iovas", "lengths", "ok", "pieces", "targets")
+
+    def __init__(self, pieces: list[Piece]) -> None:
+        self.pieces = pieces
+        self.iovas = np.array([piece.iova for piece in pieces], np.uint64)
+        self.lengths = np.array([piece.length for piece in pieces], np.int64)
+        where = [target_of(piece.mapping.memory, piece.offset) for piece in pieces]
+        self.targets = np.array(where, np.int64)
+        self.ok = all_true(len(pieces))
+
+    def become(self, piece: Piece) -> None:
+        """Is now this one piece, if it was one before: cheaper than a new object."""
+        self.pieces[0] = piece
+        self.iovas[0], self.lengths[0] = piece.iova, piece.length
+        self.targets[0] = target_of(piece.mapping.memory, piece.offset)
+
+
 class SpaceDma:
     """The :class:`emulator.ports.DmaPort` of a device behind an address space.
 
@@ -111,32 +133,33 @@ class SpaceDma:
         self.gate = gate
         self.remote = remote
         self.now_ns = 0
+        self._last_key: tuple[int, int, bool, bool, int] | None = None
+        self._last_run = _Run([])
 
     # ------------------------------------------------------------------ one access
     def read(self, iova: int, length: int) -> bytes:
         """See :meth:`emulator.ports.DmaPort.read`."""
-        pieces = self._pieces(iova, length, write=False)
+        run = self._run(iova, length, write=False)
         try:
-            data = b"".join([self._read_piece(piece) for piece in pieces])
+            data = b"".join([self._read_piece(piece) for piece in run.pieces])
         except DmaFault as fault:
             self.log.access_refused(self.now_ns, iova, length, False, fault.reason)
             raise
-        self._report(pieces, write=False)
+        self.log.accessed(self.now_ns, run.iovas, run.lengths, False, run.ok, run.targets)
         return data
 
     def write(self, iova: int, data: bytes | NDArray[np.uint8]) -> None:
         """See :meth:`emulator.ports.DmaPort.write`."""
         view = _bytes_of(data)
-        pieces = self._pieces(iova, len(view), write=True)
+        run = self._run(iova, len(view), write=True)
         try:
-            # Remote pieces first: only they can still fail.
-            for piece in sorted(pieces, key=lambda p: p.mapping.memory is not None):
+            for piece in run.pieces:
                 start = piece.iova - iova
                 self._write_piece(piece, view[start : start + piece.length])
         except DmaFault as fault:
             self.log.access_refused(self.now_ns, iova, len(view), True, fault.reason)
             raise
-        self._report(pieces, write=True)
+        self.log.accessed(self.now_ns, run.iovas, run.lengths, True, run.ok, run.targets)
 
     # ------------------------------------------------------------------ many accesses
     def scatter(self, iovas: NDArray[np.uint64], frames: FrameBatch) -> NDArray[np.bool_]:
@@ -145,7 +168,7 @@ class SpaceDma:
         if not self.gate.open:
             return self._refuse_all(iovas, lengths, write=True)
         where = self.space.translate(iovas, lengths, True)
-        memory = self._one_memory(where)
+        memory = self.space.memories.get(where.home)
         if memory is None:
             return self._scatter_rows(iovas, frames)
         copy_ranges(memory.array, where.offsets, frames.data, frames.offsets, lengths)
@@ -156,33 +179,36 @@ class SpaceDma:
         self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]
     ) -> tuple[FrameBatch, NDArray[np.bool_]]:
         """See :meth:`emulator.ports.DmaPort.gather`; lengths below 0 count as 0."""
+        frames = _zeros(lengths)
         if not self.gate.open:
-            return _zeros(lengths), self._refuse_all(iovas, lengths, write=False)
+            return frames, self._refuse_all(iovas, lengths, write=False)
         where = self.space.translate(iovas, lengths, False)
-        memory = self._one_memory(where)
+        memory = self.space.memories.get(where.home)
         if memory is None:
-            frames = _zeros(lengths)
             return frames, self._gather_rows(iovas, lengths, frames)
-        length = common_length(lengths)
-        if length is None:
-            frames = _zeros(lengths)
-            copy_ranges(frames.data, frames.offsets, memory.array, where.offsets, lengths)
-        else:
-            data = take_ranges(memory.array, where.offsets, length)
-            frames = FrameBatch(data, np.arange(0, len(data), length), lengths)
+        copy_ranges(frames.data, frames.offsets, memory.array, where.offsets, lengths)
         self.log.accessed(self.now_ns, iovas, lengths, False, where.ok, where.targets)
         return frames, where.ok
 
     # ------------------------------------------------------------------ helpers
-    def _one_memory(self, where: Translation) -> Memory | None:
-        """The memory that holds all accesses, or None: some are refused, remote or elsewhere."""
-        if not where.all_ok or not len(where.ok):
-            return None
-        indices = where.memory
-        first = indices[0]
-        if np.count_nonzero(indices != first):
-            return None
-        return self.space.memories.get(int(first))
+    def _run(self, iova: int, length: int, write: bool) -> _Run:
+        """Where consecutive bytes lie.
+
+        A completion ring is written twice at the same place, first without, then with the phase:
+        the second time the answer is there, unless something was mapped or unmapped in between.
+        """
+        key = (iova, length, write, self.gate.open, self.space.changes)
+        if key == self._last_key:
+            return self._last_run
+        pieces = self._pieces(iova, length, write)
+        if write and len(pieces) > 1:  # remote ones first: only they can still fail
+            pieces.sort(key=lambda piece: piece.mapping.memory is not None)
+        self._last_key = key
+        if len(pieces) == len(self._last_run.pieces) == 1:
+            self._last_run.become(pieces[0])
+        else:
+            self._last_run = _Run(pieces)
+        return self._last_run
 
     def _pieces(self, iova: int, length: int, write: bool) -> list[Piece]:
         reason = "" if self.gate.open else self.gate.why
@@ -219,15 +245,6 @@ class SpaceDma:
             raise DmaFault(piece.iova, piece.length, True, "memory came without a file")
         else:
             self.remote.dma_write(piece.iova, bytes(data))
-
-    def _report(self, pieces: list[Piece], write: bool) -> None:
-        count = len(pieces)
-        iovas = np.fromiter([piece.iova for piece in pieces], np.uint64, count)
-        lengths = np.fromiter([piece.length for piece in pieces], np.int64, count)
-        where = [target_of(piece.mapping.memory, piece.offset) for piece in pieces]
-        targets = np.fromiter(where, np.int64, count)
-        ok = np.ones(count, np.bool_)
-        self.log.accessed(self.now_ns, iovas, lengths, write, ok, targets)
 
     def _refuse_all(
         self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool

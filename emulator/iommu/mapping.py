@@ -4,7 +4,7 @@
 A *target* packs where a byte is into one int64, so that a look-up of many accesses is one array:
 bits 63..50 index of the memory plus 1 (0: reachable only by messages to the client),
 bits 49..0 offset in that memory. A *page word* is the target of a page's first byte with what is
-denied in its low bits, which an aligned offset leaves free: an unmapped page denies everything.
+allowed in its low bits, which an aligned offset leaves free: 0 stands for an unmapped page.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = PAGE_SIZE - 1
 IOVA_END = 1 << 64
 
-DENY_READ = 1
-DENY_WRITE = 2
-UNMAPPED = DENY_READ | DENY_WRITE
+MAY_READ = 1
+MAY_WRITE = 2
 MEMORY_SHIFT = 50
 OFFSET_MASK = (1 << MEMORY_SHIFT) - 1
 MEMORY_MAX = (1 << (63 - MEMORY_SHIFT)) - 2
@@ -68,11 +67,6 @@ class Mapping(NamedTuple):
         """Index of the memory, or ``REMOTE``."""
         return REMOTE if self.memory is None else self.memory.index
 
-    @property
-    def denied(self) -> int:
-        """``DENY_READ | DENY_WRITE`` where not granted."""
-        return (0 if self.readable else DENY_READ) | (0 if self.writable else DENY_WRITE)
-
     def __str__(self) -> str:
         rights = ("R" if self.readable else "-") + ("W" if self.writable else "-")
         place = "remote" if self.memory is None else f"memory {self.memory.index}+{self.offset:#x}"
@@ -82,3 +76,9 @@ class Mapping(NamedTuple):
 def target_of(memory: Memory | None, offset: int) -> int:
     """The packed place of byte ``offset`` of ``memory`` (offset is ignored without memory)."""
     return 0 if memory is None else (memory.index + 1) << MEMORY_SHIFT | offset
+
+
+def page_word(mapping: Mapping) -> int:
+    """The page word of the first page of ``mapping``."""
+    allowed = (MAY_READ if mapping[4] else 0) | (MAY_WRITE if mapping[5] else 0)
+    return target_of(mapping[2], mapping[3]) | allowed

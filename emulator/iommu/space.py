@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """One device's address space: which IOVAs reach memory, and where.
 
-Most look-ups come in batches of a NAPI poll, most changes are single pages. Measured for both: a
-plain dict from page number to page word beats sorted arrays at every batch size that occurs (a
-look-up costs 50 ns, an insertion 40 ns, numpy pays more than that to begin with), so mappings up
-to ``SMALL_MAX`` bytes are kept page by page; larger ones (all of RAM, without a vIOMMU) are sorted
-extents. A sorted list of 2 MiB chunks finds what an unmap covers without walking pages: a sweep
-over the whole address space costs as much as the mappings it removes.
+Most look-ups come in batches of a NAPI poll, most changes are single pages. Linux keeps the IOVAs
+of a device dense and below 4 GiB, so pages there have their page words in one flat array, indexed
+by page number: a look-up costs the same with one mapping as with a million, a change is one store.
+Mappings of more than ``SMALL_MAX`` bytes (all of RAM, without a vIOMMU) are sorted extents. One
+compiled loop looks in both. A sorted list of 2 MiB chunks finds what an unmap covers without
+walking pages: a sweep over the whole address space costs as much as the mappings it removes.
 """
 
 from __future__ import annotations
@@ -28,30 +28,32 @@ from emulator.iommu.errors import (
     ZeroSizeError,
 )
 from emulator.iommu.mapping import (
-    DENY_READ,
-    DENY_WRITE,
     IOVA_END,
+    MAY_READ,
+    MAY_WRITE,
     MEMORY_MAX,
     PAGE_MASK,
     PAGE_SHIFT,
     PAGE_SIZE,
     Mapping,
     Memory,
+    page_word,
     target_of,
 )
-from emulator.iommu.tables import Extents, PageWords, Piece, Translation, all_true
+from emulator.iommu.tables import (
+    LOOK_CLOSER,
+    SEVERAL,
+    PageWords,
+    Piece,
+    Translation,
+    extents_of,
+    locate,
+)
 
 __all__ = ["SMALL_MAX", "AddressSpace", "Piece", "Translation"]
 
 SMALL_MAX = 2 << 20
 CHUNK_SHIFT = 9
-
-
-# Operands as arrays: numpy takes half as long as with a Python int to convert.
-_SHIFT = np.array(PAGE_SHIFT, np.uint64)
-_INNER, _OUTER = np.array(PAGE_MASK), np.array(~PAGE_MASK)
-_ONE = np.array(1)
-_DENY_READ, _DENY_WRITE = np.array(DENY_READ), np.array(DENY_WRITE)
 
 
 class AddressSpace:
@@ -60,6 +62,8 @@ class AddressSpace:
     Args:
         name: of the device, for messages.
         max_mappings: further ones are refused with ENOSPC.
+
+    ``changes`` rises with every map and unmap: what was found before one need not hold after it.
     """
 
     def __init__(self, name: str, max_mappings: int = 1 << 20) -> None:
@@ -73,7 +77,8 @@ class AddressSpace:
         self._chunks: dict[int, set[int]] = {}
         self._chunk_keys: list[int] = []
         self._big: list[Mapping] = []
-        self._extents: Extents | None = None
+        self._extents = extents_of([])
+        self.changes = 0
 
     def __len__(self) -> int:
         return self._count
@@ -110,6 +115,7 @@ class AddressSpace:
         else:
             self._add_small(mapping)
         self._count += 1
+        self.changes += 1
         return mapping
 
     def unmap(self, iova: int, size: int, now_ns: int) -> list[Mapping]:
@@ -118,6 +124,7 @@ class AddressSpace:
         Raises:
             MappingError: bad range, or it would cut a mapping; nothing was changed.
         """
+        self.changes += 1
         mapping = self._owners.get(iova >> PAGE_SHIFT)
         if mapping is not None and mapping.iova == iova and mapping.size == size:
             self._remove_small(mapping)
@@ -129,12 +136,13 @@ class AddressSpace:
     def unmap_all(self, now_ns: int) -> list[Mapping]:
         """Removes everything; returns what was alive."""
         removed = sorted(self)
+        self.changes += 1
         self._words.clear()
         self._owners.clear()
         self._chunks.clear()
         self._chunk_keys.clear()
         self._big.clear()
-        self._extents = None
+        self._extents = extents_of(self._big)
         self._count = 0
         return removed
 
@@ -156,9 +164,13 @@ class AddressSpace:
         self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool
     ) -> Translation:
         """Where each access lands; see :class:`Translation`. One crossing mappings is not ok."""
-        if self._big:
-            return self._translate_mixed(iovas, lengths, write)
-        return self._translate_pages(iovas, lengths, write)
+        targets, ok = np.empty(len(iovas), np.int64), np.empty(len(iovas), np.bool_)
+        need = MAY_WRITE if write else MAY_READ
+        home = locate(iovas, lengths, self._words.near, self._extents, need, targets, ok)
+        if home != LOOK_CLOSER:
+            return Translation(targets, ok, True, home)
+        self._look_closer(iovas, lengths, write, targets, ok)
+        return Translation(targets, ok, bool(ok.all()), SEVERAL)
 
     def split(self, iova: int, length: int, write: bool) -> list[Piece] | None:
         """The access in pieces cut at the ends of mappings, or None if any byte is refused."""
@@ -200,7 +212,7 @@ class AddressSpace:
     def _add_small(self, mapping: Mapping) -> None:
         iova, size = mapping.iova, mapping.size
         first = iova >> PAGE_SHIFT
-        word = target_of(mapping.memory, mapping.offset) | mapping.denied
+        word = page_word(mapping)
         if self._big:
             self._check_big_overlap(iova, size)
         if size == PAGE_SIZE:
@@ -224,7 +236,8 @@ class AddressSpace:
                 self._refuse_overlap(mapping.iova, mapping.size, self._owners[page])
         step = 0 if mapping.memory is None else PAGE_SIZE
         self._owners.update(dict.fromkeys(pages, mapping))
-        self._words.update((page, word + step * i) for i, page in enumerate(pages))
+        for i, page in enumerate(pages):
+            self._words[page] = word + step * i
 
     def _check_big_overlap(self, iova: int, size: int) -> None:
         at = bisect_left(self._big, iova + size, key=_start) - 1
@@ -239,7 +252,7 @@ class AddressSpace:
             other = low if low is not None else self._owners[inside or 0]
             self._refuse_overlap(mapping.iova, mapping.size, other)
         insort(self._big, mapping, key=_start)
-        self._extents = None
+        self._extents = extents_of(self._big)
 
     # ------------------------------------------------------------------ unmap
     def _starts(self, begin: int, end: int) -> Iterator[int]:
@@ -287,56 +300,24 @@ class AddressSpace:
         removed = self._big[at:stop]
         del self._big[at:stop]
         self._count -= len(removed)
-        self._extents = None
+        self._extents = extents_of(self._big)
         return removed
 
     # ------------------------------------------------------------------ translate
-    def _translate_pages(
-        self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool
-    ) -> Translation:
-        words = self._words.look_up((iovas >> _SHIFT).tolist())
-        inner = iovas.view(np.int64) & _INNER
-        targets = (words & _OUTER) | inner
-        # Past the page's last byte, or no byte at all: a bit above the page offset is set.
-        reach = lengths - _ONE
-        reach |= reach + inner
-        reach &= _OUTER
-        bad = (words & (_DENY_WRITE if write else _DENY_READ)) | reach
-        if not np.count_nonzero(bad):
-            return Translation(targets, all_true(len(bad)), True)
-        ok = bad == 0
-        self._translate_rows(np.flatnonzero(reach), iovas, lengths, write, targets, ok)
-        return Translation(targets, ok, bool(ok.all()))
-
-    def _translate_rows(
+    def _look_closer(
         self,
-        rows: NDArray[np.int64],
         iovas: NDArray[np.uint64],
         lengths: NDArray[np.int64],
         write: bool,
         targets: NDArray[np.int64],
         ok: NDArray[np.bool_],
     ) -> None:
-        """The accesses that leave their first page, one by one, into ``targets`` and ``ok``."""
-        for row in rows.tolist():
+        """The accesses that are not ``ok`` yet, one by one, into ``targets`` and ``ok``."""
+        for row in np.flatnonzero(~ok).tolist():
             pieces = self.split(int(iovas[row]), int(lengths[row]), write)
-            ok[row] = pieces is not None and len(pieces) == 1
             if pieces is not None and len(pieces) == 1:
+                ok[row] = True
                 targets[row] = target_of(pieces[0].mapping.memory, pieces[0].offset)
-
-    def _translate_mixed(
-        self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool
-    ) -> Translation:
-        if self._extents is None:
-            self._extents = Extents(self._big)
-        found = self._extents.translate(iovas, lengths, write)
-        if found.all_ok or not self._words:
-            return found
-        rest = np.flatnonzero(~found.ok)
-        small = self._translate_pages(iovas[rest], lengths[rest], write)
-        found.targets[rest] = small.targets
-        found.ok[rest] = small.ok
-        return Translation(found.targets, found.ok, small.all_ok)
 
 
 def _start(mapping: Mapping) -> int:

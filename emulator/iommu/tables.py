@@ -3,21 +3,31 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.iommu.mapping import (
-    DENY_READ,
-    DENY_WRITE,
     MEMORY_SHIFT,
     OFFSET_MASK,
-    UNMAPPED,
+    PAGE_MASK,
+    PAGE_SHIFT,
+    REMOTE,
     Mapping,
-    target_of,
+    page_word,
 )
+from emulator.kernel import loop
+
+NEAR_PAGES = 1 << 20
+"""Pages below 4 GiB of IOVA: Linux hands out no others to a PCI device before these are used up."""
+
+SEVERAL = REMOTE - 1
+LOOK_CLOSER = REMOTE - 2
+
+_SHIFT, _INNER = np.uint64(PAGE_SHIFT), np.uint64(PAGE_MASK)
+_WORD_TARGET = ~PAGE_MASK
+_NEAR = np.uint64(NEAR_PAGES)
 
 _TRUE = np.ones(1 << 12, np.bool_)
 _TRUE.flags.writeable = False
@@ -28,12 +38,14 @@ class Translation(NamedTuple):
 
     targets: int64[n], packed as in :mod:`emulator.iommu.mapping`, meaningless where not ``ok``.
     ok: bool[n], the access lies within one mapping that allows it; not to be written to.
-    all_ok: whether all of ``ok`` is True.
+    all_ok: whether all of ``ok`` is True. home: index of the memory that holds all accesses,
+    ``REMOTE``, or something below if they are in several or some are refused.
     """
 
     targets: NDArray[np.int64]
     ok: NDArray[np.bool_]
     all_ok: bool
+    home: int
 
     @property
     def memory(self) -> NDArray[np.int64]:
@@ -59,43 +71,77 @@ class Piece(NamedTuple):
         return self.mapping.offset + self.iova - self.mapping.iova
 
 
-class PageWords(dict[int, int]):
-    """Page number -> page word; a page that is not there denies everything."""
+class PageWords:
+    """Page number -> page word of the pages below 4 GiB; word 0, of unmapped ones, allows nothing.
 
-    def __missing__(self, page: int) -> int:
-        return UNMAPPED
+    ``near``: int64[NEAR_PAGES]: 8 MiB, of which only what was touched exists. Pages beyond are not
+    kept: accesses there are looked at one by one.
+    """
 
-    def look_up(self, pages: list[int]) -> NDArray[np.int64]:
-        """int64[n]: the words of ``pages``. One C call for all of them."""
-        words = itemgetter(*pages)(self) if len(pages) > 1 else [self[page] for page in pages]
-        return np.fromiter(words, np.int64, len(pages))
+    def __init__(self) -> None:
+        self.clear()
 
+    def clear(self) -> None:
+        """Forgets all pages."""
+        self.near = np.zeros(NEAR_PAGES, np.int64)
+        self._cells = self.near.data  # sets a cell in half the time
 
-class Extents:
-    """Big mappings as sorted arrays: built when one changes, searched by batches."""
+    def __setitem__(self, page: int, word: int) -> None:
+        if page < NEAR_PAGES:
+            self._cells[page] = word
 
-    def __init__(self, mappings: list[Mapping]) -> None:
-        self._starts = np.array([m.iova for m in mappings], np.uint64)
-        self._lasts = np.array([m.size - 1 for m in mappings], np.uint64)
-        self._targets = np.array([target_of(m.memory, m.offset) for m in mappings], np.int64)
-        self._local = np.array([m.memory is not None for m in mappings])
-        self._denied = np.array([m.denied for m in mappings], np.int64)
-
-    def translate(
-        self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool
-    ) -> Translation:
-        """As :meth:`emulator.iommu.space.AddressSpace.translate`, of these mappings alone."""
-        at = self._starts.searchsorted(iovas, side="right") - 1
-        inner = iovas - self._starts[at]
-        lasts = self._lasts[at]
-        reach = lengths - 1
-        ok = (at >= 0) & (reach >= 0) & (inner <= lasts)
-        ok &= reach.view(np.uint64) <= lasts - inner
-        ok &= (self._denied[at] & (DENY_WRITE if write else DENY_READ)) == 0
-        targets = self._targets[at] + inner.view(np.int64) * self._local[at]
-        return Translation(targets, ok, bool(ok.all()))
+    def __delitem__(self, page: int) -> None:
+        if page < NEAR_PAGES:
+            self._cells[page] = 0
 
 
 def all_true(count: int) -> NDArray[np.bool_]:
     """bool[count] of True, read-only and shared."""
     return _TRUE[:count] if count <= len(_TRUE) else np.ones(count, np.bool_)
+
+
+def extents_of(mappings: list[Mapping]) -> NDArray[np.uint64]:
+    """uint64[n, 3]: first IOVA, size - 1, page word of each of ``mappings``, sorted by IOVA."""
+    rows = [(m.iova, m.size - 1, page_word(m)) for m in mappings]
+    return np.array(rows, np.uint64).reshape(len(rows), 3)
+
+
+@loop
+def locate(
+    iovas: NDArray[np.uint64],
+    lengths: NDArray[np.int64],
+    near: NDArray[np.int64],
+    extents: NDArray[np.uint64],
+    need: int,
+    targets: NDArray[np.int64],
+    ok: NDArray[np.bool_],
+) -> int:
+    """Fills ``targets`` and ``ok`` for the accesses that lie in one near page or one extent.
+
+    need: the bit of a page word that must be set. Returns the memory that holds all of them
+    (``REMOTE`` included), ``SEVERAL``, or ``LOOK_CLOSER``: those that are not ``ok`` may lie in
+    several pages of one mapping or in a far page.
+    """
+    home, last, closer = np.int64(LOOK_CLOSER), 0, False
+    for i in range(len(iovas)):
+        iova, reach = iovas[i], lengths[i] - 1
+        word, start, room = np.int64(0), iova & ~_INNER, _INNER
+        if iova >> _SHIFT < _NEAR:
+            word = near[iova >> _SHIFT]
+        if not word and len(extents):
+            # The extent of the access before, or else the last one that starts at or below.
+            if not (extents[last, 0] <= iova and iova - extents[last, 0] <= extents[last, 1]):
+                last = max(np.searchsorted(extents[:, 0], iova, side="right") - 1, 0)
+            start, room, word = extents[last, 0], extents[last, 1], np.int64(extents[last, 2])
+        inner = iova - start  # huge if the first extent starts above
+        ok[i] = (
+            word & need != 0 and reach >= 0 and inner <= room and np.uint64(reach) <= room - inner
+        )
+        memory = (word >> MEMORY_SHIFT) - 1
+        targets[i] = 0 if memory == REMOTE else (word & _WORD_TARGET) + np.int64(inner)
+        closer |= not ok[i]
+        if i == 0:
+            home = memory
+        elif memory != home:
+            home = np.int64(SEVERAL)
+    return LOOK_CLOSER if closer else int(home)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from emulator.iommu.mapping import IOVA_END, Mapping
 from emulator.ledger.events import EventKind
 from emulator.ledger.facts import Armed, Fact, GuestUnmapped, TraceBegan
+from emulator.ledger.flush import FlushRows
 from emulator.ledger.policy import Mark
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.rules.catalogue import RULES
@@ -59,6 +60,7 @@ class DeviceLedger:
         self.name = state.name
         self.live = state.live
         self.stale = StaleTracker(state.live, self._window_ended)
+        self.flushes = FlushRows()
         self.rules = [rule(state, commons) for rule in rules]
         self.live_at_released: int | None = None
         self._number = state.number
@@ -135,6 +137,9 @@ class DeviceLedger:
                 max(now_ns - mapping[7], 0),
             )  # fmt: skip
         self.stale.unmapped(now_ns, mappings)
+        # More than one by a message is a sweep over all there is, or the end of the client.
+        if self.state.policy.lazy and len(mappings) == 1:
+            self.flushes.unmapped(now_ns, self.live.count)
 
     def guest_unmapped(self, now_ns: int, iova: int, size: int) -> None:
         """The guest's own time of giving the range up; may be told late."""

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.kernel import loop
+
 CHUNK_EVENTS = 1 << 14
 U64 = (1 << 64) - 1
 
@@ -62,6 +64,30 @@ EVENT = np.dtype(
 )
 _pack = struct.Struct("<qQQQQII").pack_into
 _BYTES = EVENT.itemsize
+
+
+@loop
+def _fill(
+    words: NDArray[np.int64],
+    used: int,
+    now_ns: int,
+    iovas: NDArray[np.uint64],
+    sizes: NDArray[np.int64],
+    first: int,
+    kind_device: int,
+) -> int:
+    """Writes events from row ``used`` on for the accesses from ``first`` on; returns how many.
+
+    words: int64[CHUNK_EVENTS, 6], a chunk as its members lie in memory (little endian).
+    """
+    count = min(len(iovas) - first, len(words) - used)
+    for i in range(count):
+        words[used + i, 0] = now_ns
+        words[used + i, 1] = np.int64(iovas[first + i])
+        words[used + i, 2] = sizes[first + i]
+        words[used + i, 5] = kind_device
+    return count
+
 
 Spill = Callable[[NDArray[Any]], None]
 
@@ -121,16 +147,13 @@ class Timeline:
         self.counts[kind] += len(iovas)
         if not self.accesses:
             return
-        while len(iovas):
+        done, count = 0, len(iovas)
+        while done < count:
             if self._used == CHUNK_EVENTS:
                 self._turn()
-            count = min(len(iovas), CHUNK_EVENTS - self._used)
-            part = slice(self._used, self._used + count)
-            times, first, second, devices, kinds = self._columns
-            times[part], devices[part], kinds[part] = now_ns, device, kind
-            first[part], second[part] = iovas[:count], sizes[:count]
-            self._used += count
-            iovas, sizes = iovas[count:], sizes[count:]
+            added = _fill(self._words, self._used, now_ns, iovas, sizes, done, kind << 32 | device)
+            self._used += added
+            done += added
 
     def name_number(self, name: str) -> int:
         """The number that stands for a mark's name in ``extra``."""
@@ -186,8 +209,7 @@ class Timeline:
     def _new_chunk(self) -> None:
         self._rows = np.zeros(CHUNK_EVENTS, EVENT)
         self._buffer = self._rows.data.cast("B")
-        names = ("time_ns", "iova", "size", "device", "kind")
-        self._columns = tuple(self._rows[name] for name in names)
+        self._words = self._rows.view(np.int64).reshape(CHUNK_EVENTS, -1)
         self._used = 0
 
     def _turn(self) -> None:

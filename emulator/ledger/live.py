@@ -12,44 +12,54 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT, Mapping, target_of
+from emulator.iommu.mapping import PAGE_SHIFT, Mapping, target_of
+from emulator.kernel import loop
 
 BIG_PAGES = 512
+NEAR_PAGES = 1 << 20
+"""Pages below 4 GiB: all that Linux maps for a PCI device, as long as there is room."""
+
+READABLE, WRITABLE = 1, 2
+_RIGHTS_BITS = 2
+
+_SHIFT, _INNER = np.uint64(PAGE_SHIFT), np.uint64((1 << PAGE_SHIFT) - 1)
+_NEAR = np.uint64(NEAR_PAGES)
+_NO_TARGETS = np.zeros(0, np.int64)
+_NO_BIG = np.zeros((0, 3), np.uint64)
 
 
 class LiveSet:
     """Live mappings of one device.
 
-    owners: page number -> mapping. readable, writable: page number -> packed target of the page
-    >> 12, of pages that may be read, written.
-    Mappings of more than ``BIG_PAGES`` pages are in ``big``.
+    owners: page number -> mapping. near: int64[NEAR_PAGES], page number -> frame << 2 | rights,
+    where the frame is the page's packed target >> 12; 0: not mapped. Mappings of more than
+    ``BIG_PAGES`` pages are in ``big``.
     """
 
     def __init__(self) -> None:
-        self.readable: dict[int, int] = {}
-        self.writable: dict[int, int] = {}
         self.owners: dict[int, Mapping] = {}
+        self.near: NDArray[np.int64] = np.zeros(NEAR_PAGES, np.int64)
+        self._cells = self.near.data
         self.big: list[Mapping] = []
+        self._big_rows = _NO_BIG
         self.count = 0
 
     def add(self, mapping: Mapping) -> None:
         """Records a new mapping (over an old one: the new one counts)."""
         self.count += 1
-        iova, size, memory, offset, readable, writable, _, _ = mapping
-        page, pages = iova >> PAGE_SHIFT, size >> PAGE_SHIFT
+        page, pages = mapping[0] >> PAGE_SHIFT, mapping[1] >> PAGE_SHIFT
         if pages > BIG_PAGES:
             self.big.append(mapping)
+            self._big_rows = _rows(self.big)
             return
-        frame = target_of(memory, offset) >> PAGE_SHIFT
-        step = 0 if memory is None else 1
+        cell = _cell(mapping)
+        step = 0 if mapping[2] is None else 1 << _RIGHTS_BITS
         while pages:
             self.owners[page] = mapping
-            if readable:
-                self.readable[page] = frame
-            if writable:
-                self.writable[page] = frame
+            if page < NEAR_PAGES:
+                self._cells[page] = cell
             page += 1
-            frame += step
+            cell += step
             pages -= 1
 
     def remove(self, mapping: Mapping) -> bool:
@@ -59,6 +69,7 @@ class LiveSet:
             if mapping not in self.big:
                 return False
             self.big.remove(mapping)
+            self._big_rows = _rows(self.big)
             self.count -= 1
             return True
         owner = self.owners.get(page)
@@ -66,12 +77,46 @@ class LiveSet:
             return False
         while pages:
             del self.owners[page]
-            self.readable.pop(page, None)
-            self.writable.pop(page, None)
+            if page < NEAR_PAGES:
+                self._cells[page] = 0
             page += 1
             pages -= 1
         self.count -= 1
         return True
+
+    def writable_frame(self, page: int) -> int | None:
+        """The packed target >> 12 of a page in a mapping that is not big and may be written."""
+        owner = self.owners.get(page)
+        if owner is None or not owner.writable:
+            return None
+        offset = owner.offset + (page << PAGE_SHIFT) - owner.iova
+        return target_of(owner.memory, offset) >> PAGE_SHIFT
+
+    def explains(
+        self,
+        iovas: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+        write: bool,
+        targets: NDArray[np.int64] | None,
+    ) -> bool:
+        """Whether each access lies in one page or big mapping that allows it, and landed there.
+
+        False: at least one does not, or is beyond what is looked at here; each has to be examined.
+        """
+        told = targets is not None
+        places = targets if targets is not None else _NO_TARGETS
+        need = WRITABLE if write else READABLE
+        return bool(_explained(iovas, lengths, places, told, self.near, self._big_rows, need))
+
+    def holds(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> bool:
+        """Whether each range lies in one page or big mapping, whatever that allows.
+
+        False as for :meth:`explains`.
+        """
+        either = READABLE | WRITABLE
+        return bool(
+            _explained(iovas, lengths, _NO_TARGETS, False, self.near, self._big_rows, either)
+        )
 
     def find(self, iova: int) -> Mapping | None:
         """The mapping that holds ``iova``."""
@@ -79,25 +124,6 @@ class LiveSet:
         if owner is not None:
             return owner
         return next((m for m in self.big if m.iova <= iova < m.end), None)
-
-    def holds(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> bool:
-        """Whether each range lies in one page or big mapping, whatever that allows.
-
-        False: at least one does not, or is beyond what is looked at here; each has to be examined.
-        """
-        return self._covers(self.owners, iovas, lengths)
-
-    def allows(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], write: bool) -> bool:
-        """As :meth:`holds`, where the access is allowed too."""
-        return self._covers(self.writable if write else self.readable, iovas, lengths)
-
-    def _covers(
-        self, pages: Collection[int], iovas: NDArray[np.uint64], lengths: NDArray[np.int64]
-    ) -> bool:
-        ends = (iovas.view(np.int64) & PAGE_MASK) + lengths
-        if self.big or np.count_nonzero(ends > PAGE_MASK + 1):
-            return False
-        return all(map(pages.__contains__, (iovas >> PAGE_SHIFT).tolist()))
 
     def hole(self, iova: int, length: int) -> int | None:
         """The first of ``length`` bytes from ``iova`` on that is not mapped; None: all are."""
@@ -129,3 +155,48 @@ def overlap(pages: Collection[int], iova: int, size: int) -> list[int]:
     if last - first < len(pages):
         return [page for page in range(first, last + 1) if page in pages]
     return [page for page in pages if first <= page <= last]
+
+
+def _cell(mapping: Mapping) -> int:
+    _, _, memory, offset, readable, writable, _, _ = mapping
+    rights = (READABLE if readable else 0) | (WRITABLE if writable else 0)
+    return target_of(memory, offset) >> PAGE_SHIFT << _RIGHTS_BITS | rights
+
+
+def _rows(big: list[Mapping]) -> NDArray[np.uint64]:
+    """uint64[n, 3]: first IOVA, last IOVA, cell of the first page."""
+    rows = [(mapping.iova, mapping.end - 1, _cell(mapping)) for mapping in big]
+    return np.array(rows, np.uint64).reshape(len(rows), 3)
+
+
+@loop
+def _explained(
+    iovas: NDArray[np.uint64],
+    lengths: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    told: bool,
+    near: NDArray[np.int64],
+    big: NDArray[np.uint64],
+    need: int,
+) -> bool:
+    """See :meth:`LiveSet.explains`; ``told``: there are targets to compare."""
+    for i in range(len(iovas)):
+        iova, length = iovas[i], lengths[i]
+        last = iova + np.uint64(length) - np.uint64(1)
+        if length <= 0 or last < iova:
+            return False
+        page, cell = iova >> _SHIFT, np.int64(0)
+        if page < _NEAR and last >> _SHIFT == page:
+            cell = near[page]
+        if cell == 0:
+            for row in range(len(big)):
+                if big[row, 0] <= iova and last <= big[row, 1]:
+                    pages = page - (big[row, 0] >> _SHIFT)
+                    cell = np.int64(big[row, 2])
+                    if cell >> _RIGHTS_BITS:  # else memory without a file: all of it is target 0
+                        cell += np.int64(pages) << _RIGHTS_BITS
+        if cell & need == 0:
+            return False
+        if told and targets[i] >> PAGE_SHIFT != cell >> _RIGHTS_BITS:
+            return False
+    return True

@@ -6,17 +6,16 @@ Rules are told of an event before the facts change, so that they judge it agains
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT
+from emulator.iommu.mapping import PAGE_SHIFT
 from emulator.ledger.live import LiveSet
 from emulator.ledger.policy import Policy
+from emulator.ledger.posted import PostedPages, buffer_pages
 from emulator.ledger.signals import ALWAYS, Signal
 from emulator.ports import RingKind
 
@@ -55,7 +54,7 @@ class DeviceState:
     live: LiveSet = field(default_factory=LiveSet)
     rings: dict[RingKey, Ring] = field(default_factory=dict)
     ring_pages: dict[int, set[RingKey]] = field(default_factory=dict)
-    posted: dict[RingKey, Counter[int]] = field(default_factory=dict)
+    posted: dict[RingKey, PostedPages] = field(default_factory=dict)
     baseline: set[int] = field(default_factory=set)
     gate_open: bool = False
     gate_why: str = "bus mastering was never turned on"
@@ -104,6 +103,13 @@ class DeviceState:
             self._batch, self._pages = iovas, buffer_pages(iovas, lengths)
         return self._pages
 
+    def owns_any(
+        self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], kind: RingKind
+    ) -> bool:
+        """False: no byte lies in a page in which the device owns a buffer of a ring of ``kind``."""
+        rings = [posted for key, posted in self.posted.items() if key[1] is kind]
+        return any(ring.meets(iovas, lengths) for ring in rings)
+
     def owned_among(self, pages: list[int], kind: RingKind) -> list[int]:
         """Those of ``pages`` in which the device owns a buffer of a ring of ``kind``."""
         rings = [posted for key, posted in self.posted.items() if key[1] is kind]
@@ -113,8 +119,8 @@ class DeviceState:
         """Buffers go to the device."""
         pages = self.posted.get(key)
         if pages is None:
-            pages = self.posted[key] = Counter()
-        pages.update(self.pages_of(iovas, lengths))
+            pages = self.posted[key] = PostedPages()
+        pages.add(iovas, lengths)
         self._batch = None
 
     def give_back(
@@ -122,28 +128,8 @@ class DeviceState:
     ) -> None:
         """Buffers go back to the driver; those that were never posted are ignored."""
         pages = self.posted.get(key)
-        if pages is None:
-            return
-        given = buffer_pages(iovas, lengths)
-        had = list(map(pages.pop, given, repeat(0)))
-        if max(had, default=0) > 1:  # several buffers in one page: some may stay
-            gone = Counter(given)
-            for page, count in zip(given, had, strict=True):
-                if count > gone[page]:
-                    pages[page] = count - gone[page]
-
-
-def buffer_pages(iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> list[int]:
-    """Numbers of the pages that hold bytes of the buffers: one entry per buffer and page."""
-    ends = (iovas.view(np.int64) & PAGE_MASK) + lengths
-    if len(ends) and int(ends.max()) <= PAGE_MASK + 1:
-        pages: list[int] = (iovas >> PAGE_SHIFT).tolist()
-        return pages
-    return [
-        page
-        for iova, length in zip(iovas.tolist(), lengths.tolist(), strict=True)
-        for page in range(iova >> PAGE_SHIFT, ((iova + max(length, 1) - 1) >> PAGE_SHIFT) + 1)
-    ]
+        if pages is not None:
+            pages.remove(iovas, lengths)
 
 
 def _ring_pages(ring: Ring) -> range:

@@ -54,6 +54,13 @@ class Layout:
         """The numpy structured dtype, little endian, packed."""
         return np.dtype([(m.name, f"<u{m.width // 8}") for m in self.members])
 
+    def place(self, name: str) -> tuple[int, int]:
+        """Where the member ``name`` is: index of the 32-bit word, and its lowest bit there."""
+        widths = {member.name: member.width for member in self.members}
+        names = list(widths)
+        before = sum(widths[earlier] for earlier in names[: names.index(name)])
+        return before // 32, before % 32
+
     @property
     def struct(self) -> construct.Struct[Any, Any]:
         """The construct declaration."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.nic.completions import STATUS_WORD
 from emulator.nic.config import NicConfig
 from emulator.nic.descriptors import Layout
 from emulator.nic.events import Events, RefusedDma, Stage
@@ -108,7 +109,7 @@ class RingEngine:
                 return
 
     def _take(self, descs: Descriptors, now_ns: int) -> None:
-        if not descs.lengths.all():
+        if np.count_nonzero(descs.lengths) != len(descs.lengths):
             self._bad_descriptor()
             self._ring_fault(now_ns)
             return
@@ -131,7 +132,7 @@ class RingEngine:
         lost = iovas[~done]
         self._refused(Stage.PAYLOAD, int(lost[0]), write=not self._tx, count=len(lost))
 
-    def _complete(self, descs: Descriptors, entries: NDArray[Any], now_ns: int) -> int:
+    def _complete(self, descs: Descriptors, entries: NDArray[np.uint32], now_ns: int) -> int:
         """Uses up ``descs`` and writes the completions ``entries`` (status without phase).
 
         Returns how many were written. If one could not be, the ring is stopped: the driver would
@@ -150,14 +151,16 @@ class RingEngine:
         context.completed(written, now_ns)
         return written
 
-    def _write_completions(self, entries: NDArray[Any]) -> None:
+    def _write_completions(self, entries: NDArray[np.uint32]) -> None:
         ring, dma = self.ring, self._context.dma
         first = 0
         for run, phase in ring.next_completions(len(entries)):
             part = entries[first : first + run.count]
-            part["status"] |= PHASE * np.uint32(1 - phase)
-            dma.write(run.iova, part.view(np.uint8))
-            part["status"] ^= PHASE
-            dma.write(run.iova, part.view(np.uint8))
+            status, data = part[:, STATUS_WORD], part.view(np.uint8)
+            if not phase:
+                status |= PHASE
+            dma.write(run.iova, data)
+            status ^= PHASE
+            dma.write(run.iova, data)
             ring.completed += run.count
             first += run.count

@@ -7,10 +7,8 @@ All DMA and every use of the wire happen within a step; a register write may rai
 
 from __future__ import annotations
 
-import numpy as np
-
 from emulator.frames import FrameBatch
-from emulator.nic.config import ETHERNET_HEADER, FRAME_CAP, RING_LOG2_MIN, NicConfig
+from emulator.nic.config import FRAME_CAP, RING_LOG2_MIN, NicConfig
 from emulator.nic.events import Events, IrqGate
 from emulator.nic.mmio import GLOBAL, Reader, RegisterFile, Writer
 from emulator.nic.pair import QueuePair
@@ -24,8 +22,7 @@ from emulator.nic.registers import (
     DMABED_STATUS_READY,
     MAP,
 )
-from emulator.nic.rows import heads
-from emulator.nic.steering import HEAD, accepted, flow_hash
+from emulator.nic.steering import Filter, by_queue, steer
 from emulator.nic.wire.base import Wire
 from emulator.ports import DmaPort, IrqPort, Observer
 
@@ -146,41 +143,39 @@ class Nic:
     def _receive(self, now_ns: int) -> bool:
         """Takes a batch from the wire; True if there was one, so there may be another."""
         room = self._room()
-        frames = self._wire.receive(room, now_ns) if room else FrameBatch.empty()
-        if not len(frames):
+        if not room:
             return False
-        self._steer(frames[frames.lengths >= ETHERNET_HEADER], now_ns)
+        frames = self._wire.receive(room, now_ns)
+        if not len(frames.lengths):
+            return False
+        self._distribute(frames, now_ns)
         return True
 
-    def _steer(self, frames: FrameBatch, now_ns: int) -> None:
+    def _distribute(self, frames: FrameBatch, now_ns: int) -> None:
         """Filters ``frames`` and hands each to the receiver of its queue."""
-        rows = heads(frames, HEAD)
-        filtering = self._registers.get("RX_FILTER")
-        mine = accepted(
-            rows,
-            self._mac(),
-            promisc=bool(filtering & DMABED_RX_FILTER_PROMISC),
-            allmulti=bool(filtering & DMABED_RX_FILTER_ALLMULTI),
-        )
-        if not mine.all():
-            frames, rows = frames[mine], rows[mine]
-        hashes = flow_hash(rows, frames.lengths)
-        pairs = self._in_use()
+        frames, hashes = steer(frames, self._filter())
+        longest, pairs = self._registers.get("MAX_FRAME"), self._in_use()
         if len(pairs) == 1:
-            pairs[0].rx.take(frames, hashes, self._registers.get("MAX_FRAME"), now_ns)
+            pairs[0].rx.take(frames, hashes, longest, now_ns)
             return
-        queues = (hashes % np.uint32(len(pairs))).astype(np.uint8)
-        order = np.argsort(queues, kind="stable")
-        ends = np.cumsum(np.bincount(queues, minlength=len(pairs))).tolist()
-        for pair, first, end in zip(pairs, [0, *ends], ends, strict=False):
-            its = order[first:end]
-            pair.rx.take(frames[its], hashes[its], self._registers.get("MAX_FRAME"), now_ns)
+        order, ends = by_queue(hashes, len(pairs))
+        first = 0
+        for pair, end in zip(pairs, ends.tolist(), strict=True):
+            if end > first:
+                rows = order[first:end]
+                pair.rx.take(frames[rows], hashes[rows], longest, now_ns)
+            first = end
 
     # ------------------------------------------------------------ registers
 
-    def _mac(self) -> bytes:
-        low, high = (self._registers.get(name) for name in ("MAC_LO", "MAC_HI"))
-        return low.to_bytes(4, "little") + high.to_bytes(2, "little")
+    def _filter(self) -> Filter:
+        get = self._registers.get
+        bits = get("RX_FILTER")
+        return Filter(
+            mac=get("MAC_LO") | get("MAC_HI") << 32,
+            promisc=bool(bits & DMABED_RX_FILTER_PROMISC),
+            allmulti=bool(bits & DMABED_RX_FILTER_ALLMULTI),
+        )
 
     def _restore_mac(self) -> None:
         self._registers.set("MAC_LO", int.from_bytes(self.config.mac[:4], "little"))

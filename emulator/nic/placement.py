@@ -9,21 +9,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.frames import FrameBatch
+from emulator.kernel import loop
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Placement:
     """The first ``frames`` frames of a batch, cut into ``len(pieces)`` pieces.
 
-    Piece ``i`` goes to buffer ``i`` and belongs to frame ``owner[i]`` (int64[pieces]); ``first``
-    and ``last`` (bool[pieces]) mark the ends of frames.
+    Piece ``i`` goes to buffer ``i`` and belongs to frame ``owner[i]`` (int64[pieces], ascending).
     """
 
     frames: int
     pieces: FrameBatch
     owner: NDArray[np.int64]
-    first: NDArray[np.bool_]
-    last: NDArray[np.bool_]
+
+
+_OWN = np.arange(1 << 12, dtype=np.int64)
+_OWN.flags.writeable = False
+
+
+@loop
+def _fit(lengths: NDArray[np.int64], buffers: NDArray[np.int64]) -> bool:
+    """Whether each frame that has a buffer fits into it."""
+    for i in range(min(len(lengths), len(buffers))):  # noqa: SIM110 (compiled)
+        if lengths[i] > buffers[i]:
+            return False
+    return True
 
 
 def place(frames: FrameBatch, buffers: NDArray[np.int64]) -> Placement:
@@ -32,9 +43,9 @@ def place(frames: FrameBatch, buffers: NDArray[np.int64]) -> Placement:
     Each frame starts in a buffer of its own and fills one after the other.
     """
     count = min(len(frames), len(buffers))
-    if bool((frames.lengths[:count] <= buffers[:count]).all()):
-        whole = np.ones(count, np.bool_)
-        return Placement(count, frames[:count], np.arange(count, dtype=np.int64), whole, whole)
+    if _fit(frames.lengths, buffers):
+        owner = _OWN[:count] if count <= len(_OWN) else np.arange(count, dtype=np.int64)
+        return Placement(count, frames if count == len(frames) else frames[:count], owner)
     return _cut(frames, buffers, _buffers_needed(frames.lengths[:count], buffers))
 
 
@@ -58,16 +69,13 @@ def _buffers_needed(lengths: NDArray[np.int64], buffers: NDArray[np.int64]) -> N
 
 def _cut(frames: FrameBatch, buffers: NDArray[np.int64], needed: NDArray[np.int64]) -> Placement:
     owner = np.repeat(np.arange(len(needed), dtype=np.int64), needed)
-    ends = np.cumsum(needed)
-    first, last = np.zeros(len(owner), np.bool_), np.zeros(len(owner), np.bool_)
-    first[ends - needed] = True
-    last[ends - 1] = True
+    starts = np.cumsum(needed) - needed
     used = buffers[: len(owner)]
     before = np.cumsum(used) - used
-    within = before - before[first][owner]
+    within = before - before[starts][owner]
     pieces = FrameBatch(
         frames.data,
         frames.offsets[owner] + within,
         np.minimum(used, frames.lengths[owner] - within),
     )
-    return Placement(len(needed), pieces, owner, first, last)
+    return Placement(len(needed), pieces, owner)

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.errors import DmabedError
+from emulator.kernel import loop
 from emulator.nic.config import RING_LOG2_MIN
-from emulator.nic.descriptors import COMPLETION, Layout
+from emulator.nic.descriptors import RX_DESC, Layout
 
 COUNT_MASK: Final = 0xFFFF_FFFF
 IOVA_END: Final = 1 << 64
 
-_COMPLETION_DTYPE: Final = COMPLETION.dtype
+_HIGH: Final = np.uint64(32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Descriptors:
     """``n`` descriptors by column, as the hot path wants them.
 
@@ -42,12 +43,6 @@ class Descriptors:
     def __getitem__(self, rows: slice) -> Descriptors:
         return Descriptors(self.iovas[rows], self.lengths[rows], self.ids[rows], self.words[rows])
 
-    def keep(self, slot: int, other: Descriptors) -> None:
-        """Copies ``other`` over the descriptors from ``slot`` on."""
-        rows = slice(slot, slot + len(other))
-        self.iovas[rows], self.lengths[rows] = other.iovas, other.lengths
-        self.ids[rows], self.words[rows] = other.ids, other.words
-
     def followed_by(self, other: Descriptors) -> Descriptors:
         """These and then ``other``, copied."""
         return Descriptors(
@@ -58,18 +53,46 @@ class Descriptors:
         )
 
     @classmethod
-    def decode(cls, data: bytes, dtype: np.dtype[Any]) -> Descriptors:
-        """The descriptors in ``data``; ``dtype``: of their layout."""
-        iovas, lengths, ids, words = dtype.names or ()
-        raw: NDArray[Any] = np.frombuffer(data, dtype)
-        return cls(raw[iovas].copy(), raw[lengths].astype(np.int64), raw[ids], raw[words])
+    def blank(cls, count: int) -> Descriptors:
+        """``count`` descriptors, all zero."""
+        return cls(
+            np.zeros(count, np.uint64),
+            np.zeros(count, np.int64),
+            np.zeros(count, np.uint16),
+            np.zeros(count, np.uint32),
+        )
+
+
+_LENGTH_WORD, _LENGTH_BIT = RX_DESC.place("len")
+_ID_WORD, _ID_BIT = RX_DESC.place("id")
+_LAST_WORD = RX_DESC.place("rsvd")[0]
+"""Both kinds of descriptor have their members, under whatever name, at the same places."""
+
+
+@loop
+def _decode(
+    raw: NDArray[np.uint32],
+    slot: int,
+    iovas: NDArray[np.uint64],
+    lengths: NDArray[np.int64],
+    ids: NDArray[np.uint16],
+    words: NDArray[np.uint32],
+) -> int:
+    """Puts descriptors as read, uint32[n, words], into the columns from ``slot`` on."""
+    for i in range(min(len(raw), len(iovas) - slot)):
+        entry = raw[i]
+        iovas[slot + i] = np.uint64(entry[0]) | np.uint64(entry[1]) << _HIGH
+        lengths[slot + i] = entry[_LENGTH_WORD] >> _LENGTH_BIT & 0xFFFF
+        ids[slot + i] = entry[_ID_WORD] >> _ID_BIT & 0xFFFF
+        words[slot + i] = entry[_LAST_WORD]
+    return 0
 
 
 class RingError(DmabedError):
     """The driver gave a ring a value that cannot be; the ring has to stop."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """Consecutive ring entries without a wrap: ``count`` entries from ``slot`` on, at ``iova``."""
 
@@ -85,13 +108,12 @@ class Ring:
     """
 
     def __init__(self, layout: Layout, log2_max: int) -> None:
-        self._dtype = layout.dtype
         self.entry = layout.size
         """Bytes of an entry."""
         self._log2_max = log2_max
         self.running = False
         self.iova = self.cq_iova = self.log2 = self.size = 0
-        self._descs = Descriptors.decode(b"", self._dtype)
+        self._descs = Descriptors.blank(0)
         self._zero()
 
     def _zero(self) -> None:
@@ -130,7 +152,7 @@ class Ring:
                     "bytes and end within 64 bits"
                 )
         self.iova, self.cq_iova, self.log2, self.size = iova, cq_iova, log2, 1 << log2
-        self._descs = _blank(self.size)
+        self._descs = Descriptors.blank(self.size)
         self._zero()
         self.running = True
 
@@ -164,11 +186,12 @@ class Ring:
         return self._runs(self.fetched, count, self.iova)
 
     def store(self, run: Run, data: bytes) -> Descriptors:
-        """Keeps the descriptors of ``run`` as read; returns them."""
-        descs = Descriptors.decode(data, self._dtype)
-        self._descs.keep(run.slot, descs)
+        """Keeps the descriptors of ``run`` as read; returns them: not to be kept."""
+        raw = np.frombuffer(data, np.uint32).reshape(run.count, -1)
+        kept = self._descs
+        _decode(raw, run.slot, kept.iovas, kept.lengths, kept.ids, kept.words)
         self.fetched += run.count
-        return descs
+        return kept[run.slot : run.slot + run.count]
 
     def peek(self, limit: int) -> Descriptors:
         """The next descriptors to use, at most ``limit`` of those ready. Not to be kept."""
@@ -196,17 +219,3 @@ class Ring:
             yield Run(slot, part, base + slot * self.entry)
             count -= part
             slot = 0
-
-
-def _blank(count: int) -> Descriptors:
-    return Descriptors(
-        np.zeros(count, np.uint64),
-        np.zeros(count, np.int64),
-        np.zeros(count, np.uint16),
-        np.zeros(count, np.uint32),
-    )
-
-
-def blank_completions(count: int) -> NDArray[Any]:
-    """``count`` completions, all zero."""
-    return np.zeros(count, _COMPLETION_DTYPE)

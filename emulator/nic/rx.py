@@ -3,25 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.frames import FrameBatch
+from emulator.frames import NO_FRAMES, FrameBatch
+from emulator.nic.completions import received
 from emulator.nic.descriptors import RX_DESC
 from emulator.nic.engine import QueueContext, RingEngine
 from emulator.nic.placement import Placement, place
-from emulator.nic.queue import Descriptors, blank_completions
-from emulator.nic.registers import (
-    DMABED_COMPLETION_STATUS_EOP,
-    DMABED_COMPLETION_STATUS_ERROR,
-    DMABED_COMPLETION_STATUS_SOP,
-)
-
-EOP: Final = np.uint32(DMABED_COMPLETION_STATUS_EOP)
-SOP: Final = np.uint32(DMABED_COMPLETION_STATUS_SOP)
-ERROR: Final = np.uint32(DMABED_COMPLETION_STATUS_ERROR)
+from emulator.nic.queue import Descriptors
 
 NO_HASHES: Final = np.zeros(0, np.uint32)
 
@@ -35,7 +27,7 @@ class Receiver(RingEngine):
 
     def __init__(self, context: QueueContext) -> None:
         super().__init__(context, RX_DESC, tx=False)
-        self._waiting = FrameBatch.empty()
+        self._waiting = NO_FRAMES
         self._hashes = NO_HASHES
 
     @property
@@ -47,23 +39,24 @@ class Receiver(RingEngine):
         """As for every ring; frames that waited for its descriptors are dropped."""
         super().stop(now_ns)
         self._context.stats.rx_drops += len(self._waiting)
-        self._keep(FrameBatch.empty(), NO_HASHES)
+        self._keep(NO_FRAMES, NO_HASHES)
 
     def refill(self, now_ns: int) -> None:
         """Fetches descriptors, and delivers what waited for them."""
         self.top_up(now_ns)
         if self._waiting:
-            self.deliver(FrameBatch.empty(), NO_HASHES, now_ns)
+            self.deliver(NO_FRAMES, NO_HASHES, now_ns)
 
     def take(
         self, frames: FrameBatch, hashes: NDArray[np.uint32], longest: int, now_ns: int
     ) -> None:
         """Delivers those of ``frames`` that have at most ``longest`` bytes; others are errors."""
         fits = frames.lengths <= longest
-        if not fits.all():
-            self._context.stats.rx_errors += len(frames) - int(fits.sum())
+        fitting = int(np.count_nonzero(fits))
+        if fitting != len(fits):
+            self._context.stats.rx_errors += len(fits) - fitting
             frames, hashes = frames[fits], hashes[fits]
-        if len(frames):
+        if fitting:
             self.deliver(frames, hashes, now_ns)
 
     def deliver(self, frames: FrameBatch, hashes: NDArray[np.uint32], now_ns: int) -> None:
@@ -74,14 +67,17 @@ class Receiver(RingEngine):
         if self._waiting:
             frames = FrameBatch.concat((self._waiting, frames))
             hashes = np.concatenate((self._hashes, hashes))
+        count = len(frames)
         done = 0
-        while done < len(frames) and self.ring.running:
+        while done < count and self.ring.running:
             self.top_up(now_ns)
-            count = self._deliver(frames[done:], hashes[done:], now_ns)
-            if not count and not self._more_descriptors(now_ns):
+            part = self._deliver(frames, hashes, now_ns)
+            if not part and not self._more_descriptors(now_ns):
                 break
-            done += count
-        self._leave(frames[done:], hashes[done:])
+            done += part
+            if part:
+                frames, hashes = frames[part:], hashes[part:]
+        self._leave(frames, hashes)
 
     def _deliver(self, frames: FrameBatch, hashes: NDArray[np.uint32], now_ns: int) -> int:
         """Delivers what the descriptors at hand can take; returns the frames dealt with."""
@@ -89,9 +85,10 @@ class Receiver(RingEngine):
         descs = ring.peek(len(frames))
         if not len(descs):
             return 0
-        if not (frames.lengths[: len(descs)] <= descs.lengths).all():
-            descs = ring.peek(ring.size)
         placement = place(frames, descs.lengths)
+        if placement.frames < len(descs):  # some frame needs several
+            descs = ring.peek(ring.size)
+            placement = place(frames, descs.lengths)
         if placement.frames:
             used = descs[: len(placement.pieces)]
             self._write(frames, hashes, placement, used, now_ns)
@@ -114,40 +111,28 @@ class Receiver(RingEngine):
         descs: Descriptors,
         now_ns: int,
     ) -> None:
-        landed = self._context.dma.scatter(descs.iovas, placement.pieces)
+        pieces, owner = placement.pieces, placement.owner
+        landed = self._context.dma.scatter(descs.iovas, pieces)
         lost = np.zeros(placement.frames, np.bool_)
-        if not landed.all():
+        if np.count_nonzero(landed) != len(landed):
             self._payload_refused(descs.iovas, landed)
-            lost[placement.owner[~landed]] = True
-        entries = self._entries(frames, hashes, placement, descs, lost)
+            lost[owner[~landed]] = True
+        lengths = frames.lengths[: placement.frames]
+        entries = received(hashes, lengths, owner, pieces.lengths, descs.ids, lost)
         written = self._complete(descs, entries, now_ns)
-        lost[int(placement.last[:written].sum()) :] = True
-        self._count(frames.lengths[: placement.frames], ~lost, now_ns)
+        if written < len(owner):  # a frame is whole when its last completion is
+            lost[owner[written] :] = True
+        self._count(lengths, lost, now_ns)
 
-    @staticmethod
-    def _entries(
-        frames: FrameBatch,
-        hashes: NDArray[np.uint32],
-        placement: Placement,
-        descs: Descriptors,
-        lost: NDArray[np.bool_],
-    ) -> NDArray[Any]:
-        owner = placement.owner
-        entries = blank_completions(len(owner))
-        entries["hash"] = hashes[owner]
-        entries["len"] = placement.pieces.lengths
-        entries["id"] = descs.ids
-        entries["frame_len"] = frames.lengths[owner]
-        entries["status"] = placement.first * SOP | placement.last * EOP
-        if lost.any():
-            entries["status"] |= lost[owner] * ERROR
-        return entries
-
-    def _count(self, lengths: NDArray[np.int64], good: NDArray[np.bool_], now_ns: int) -> None:
-        context, packets = self._context, int(good.sum())
-        context.stats.rx_errors += len(good) - packets
+    def _count(self, lengths: NDArray[np.int64], lost: NDArray[np.bool_], now_ns: int) -> None:
+        context, packets = self._context, len(lost)
+        errors = int(np.count_nonzero(lost))
+        if errors:
+            packets -= errors
+            lengths = lengths[~lost]
+        context.stats.rx_errors += errors
         context.stats.rx_packets += packets
-        context.stats.rx_bytes += int(lengths[good].sum())
+        context.stats.rx_bytes += int(np.add.reduce(lengths))
         context.observer.packets(now_ns, context.queue, self._cq_kind, packets)
 
     def _leave(self, frames: FrameBatch, hashes: NDArray[np.uint32]) -> None:
@@ -156,7 +141,7 @@ class Receiver(RingEngine):
             self._keep(frames, hashes)
             return
         self._context.stats.rx_drops += len(frames)
-        self._keep(FrameBatch.empty(), NO_HASHES)
+        self._keep(NO_FRAMES, NO_HASHES)
 
     def _keep(self, frames: FrameBatch, hashes: NDArray[np.uint32]) -> None:
         self._waiting, self._hashes = frames, hashes

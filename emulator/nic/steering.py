@@ -15,89 +15,149 @@ are fixed odd numbers by position and ``mix`` is the finaliser of MurmurHash3.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from emulator.frames import FrameBatch
+from emulator.kernel import loop
 from emulator.nic.config import ETHERNET_HEADER
-
-HEAD: Final = 64
-"""Bytes of each frame that are looked at."""
 
 ETHERTYPE_TEST: Final = 0x88B5
 ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_IPV6: Final = 0x86DD
 TEST_HEADER_END: Final = 30
-IPV4_PORTS_END: Final = 38
-IPV6_PORTS_END: Final = 58
 TCP, UDP = 6, 17
 
-_MACS, _IPV4, _IPV4_PORTS, _IPV6, _IPV6_PORTS = range(5)
-_INPUTS: Final = {
-    _MACS: range(7),
-    _IPV4: range(13, 17),
-    _IPV4_PORTS: range(13, 19),
-    _IPV6: range(11, 27),
-    _IPV6_PORTS: range(11, 29),
-}
-"""Kind of frame -> which of its 16-bit words are hashed."""
+_MAC_END, _TYPE_AT = 6, 12
+_FLOW_AT = 18
+_IPV4_END, _IPV4_PORTS_END = ETHERNET_HEADER + 20, 38
+_IPV6_END, _IPV6_PORTS_END = ETHERNET_HEADER + 40, 58
+_BROADCAST: Final = (1 << 48) - 1
+
+_MACS, _IPV4, _IPV6 = (0, 14), (26, 34), (22, 54)
+"""First byte that is hashed and the byte behind the last; ports follow the addresses."""
+_PORTS: Final = 4
+_HASHED_MAX: Final = _IPV6_PORTS_END // 2
+
+_WEIGHTS: Final = np.arange(_HASHED_MAX, dtype=np.uint32) * np.uint32(0x9E3779B2) + np.uint32(
+    0x85EBCA6B
+)
+_MASK32: Final = np.uint64(0xFFFF_FFFF)
+_MIX_1, _MIX_2 = np.uint64(0x85EBCA6B), np.uint64(0xC2B2AE35)
+_SHIFT_1, _SHIFT_2, _BYTE = np.uint64(16), np.uint64(13), np.uint64(8)
 
 
-def _weights() -> NDArray[np.uint32]:
-    odd = np.arange(HEAD // 2, dtype=np.uint32) * np.uint32(0x9E3779B2) + np.uint32(0x85EBCA6B)
-    table = np.zeros((len(_INPUTS), HEAD // 2), np.uint32)
-    for kind, words in _INPUTS.items():
-        table[kind, words.start : words.stop] = odd[words.start : words.stop]
-    return table
+class Filter(NamedTuple):
+    """Which frames are taken.
+
+    mac: the station's address as a little-endian number, as the MAC registers hold it. promisc,
+    allmulti: as in register RX_FILTER; broadcast always passes.
+    """
+
+    mac: int
+    promisc: bool
+    allmulti: bool
 
 
-_WEIGHTS: Final = _weights()
+def steer(frames: FrameBatch, what: Filter) -> tuple[FrameBatch, NDArray[np.uint32]]:
+    """Those of ``frames`` that have a whole Ethernet header and pass, and their flow hashes."""
+    count = len(frames.lengths)
+    hashes, mine = np.empty(count, np.uint32), np.empty(count, np.bool_)
+    passed = _steer(
+        frames.data, frames.offsets, frames.lengths, what.mac, what.promisc, what.allmulti,
+        _WEIGHTS, mine, hashes,
+    )  # fmt: skip
+    return (frames, hashes) if passed == count else (frames[mine], hashes[mine])
 
 
-def accepted(
-    rows: NDArray[np.uint8], mac: bytes, promisc: bool, allmulti: bool
-) -> NDArray[np.bool_]:
-    """bool[n]: the frames whose destination passes RX_FILTER. ``rows``: :data:`HEAD` bytes each."""
-    if promisc:
-        return np.ones(len(rows), np.bool_)
-    station = rows[:, :6]
-    own = (station == np.frombuffer(mac, np.uint8)).all(axis=1)
-    if allmulti:
-        group: NDArray[np.bool_] = (station[:, 0] & 1) != 0
-    else:
-        group = (station == 0xFF).all(axis=1)
-    passing: NDArray[np.bool_] = own | group
-    return passing
+def by_queue(
+    hashes: NDArray[np.uint32], queues: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64[n]: rows sorted by queue, those of a queue in their order; int64[queues]: its end."""
+    order, ends = np.empty(len(hashes), np.int64), np.zeros(queues, np.int64)
+    _by_queue(hashes, order, ends)
+    return order, ends
 
 
-def flow_hash(rows: NDArray[np.uint8], lengths: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """uint32[n]: see the module's text. ``rows``: :data:`HEAD` bytes each."""
-    words = rows.view(">u2").astype(np.uint32)
-    ethertype = words[:, 6]
-    test = (ethertype == ETHERTYPE_TEST) & (lengths >= TEST_HEADER_END)
-    flow = words[:, 9] << np.uint32(16) | words[:, 10]
-    if test.all():
+@loop
+def _by_queue(hashes: NDArray[np.uint32], order: NDArray[np.int64], ends: NDArray[np.int64]) -> int:
+    """Counts, then places: afterwards ``ends`` are the ends."""
+    queues = np.uint32(len(ends))
+    for flow in hashes:
+        ends[flow % queues] += 1
+    start = 0
+    for queue in range(len(ends)):
+        start += ends[queue]
+        ends[queue] = start - ends[queue]
+    for row in range(len(hashes)):
+        queue = hashes[row] % queues
+        order[ends[queue]] = row
+        ends[queue] += 1
+    return 0
+
+
+@loop
+def _flow_hash(frame: NDArray[np.uint8], weights: NDArray[np.uint32]) -> np.uint64:
+    """The flow hash of one frame of at least a whole Ethernet header.
+
+    Each byte that is looked at lies within the frame: the length is asked first.
+    """
+    length = len(frame)
+    kind = np.int64(frame[_TYPE_AT]) << 8 | np.int64(frame[_TYPE_AT + 1])
+    if kind == ETHERTYPE_TEST and length >= TEST_HEADER_END:
+        flow = np.uint64(0)
+        for k in range(_FLOW_AT, _FLOW_AT + 4):
+            flow = flow << _BYTE | np.uint64(frame[k])
         return flow
-    kinds = _kinds(rows, words, lengths)
-    sums = (words * _WEIGHTS[kinds]).sum(axis=1, dtype=np.uint32)
-    return np.where(test, flow, _mix(sums))
+    begin, end = _MACS
+    if kind == ETHERTYPE_IPV4 and length >= _IPV4_END:
+        begin, end = _IPV4
+        whole = frame[14] == 0x45 and frame[20] & 0x3F == 0 and frame[21] == 0
+        if whole and (frame[23] == TCP or frame[23] == UDP) and length >= _IPV4_PORTS_END:
+            end += _PORTS
+    elif kind == ETHERTYPE_IPV6 and length >= _IPV6_END:
+        begin, end = _IPV6
+        if (frame[20] == TCP or frame[20] == UDP) and length >= _IPV6_PORTS_END:
+            end += _PORTS
+    value = np.uint64(0)
+    for k in range(begin, end, 2):
+        word = np.uint64(frame[k]) << _BYTE | np.uint64(frame[k + 1])
+        value += word * np.uint64(weights[k // 2])
+    value = value & _MASK32
+    value = (value ^ value >> _SHIFT_1) * _MIX_1 & _MASK32
+    value = (value ^ value >> _SHIFT_2) * _MIX_2 & _MASK32
+    return value ^ value >> _SHIFT_1
 
 
-def _kinds(
-    rows: NDArray[np.uint8], words: NDArray[np.uint32], lengths: NDArray[np.int64]
-) -> NDArray[np.intp]:
-    v4 = (words[:, 6] == ETHERTYPE_IPV4) & (lengths >= ETHERNET_HEADER + 20)
-    v6 = (words[:, 6] == ETHERTYPE_IPV6) & (lengths >= ETHERNET_HEADER + 40)
-    whole = (rows[:, 14] == 0x45) & ((words[:, 10] & 0x3FFF) == 0)
-    ports4 = v4 & whole & np.isin(rows[:, 23], (TCP, UDP)) & (lengths >= IPV4_PORTS_END)
-    ports6 = v6 & np.isin(rows[:, 20], (TCP, UDP)) & (lengths >= IPV6_PORTS_END)
-    return np.select(
-        [ports4, v4, ports6, v6], [_IPV4_PORTS, _IPV4, _IPV6_PORTS, _IPV6], default=_MACS
-    ).astype(np.intp)
-
-
-def _mix(value: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    value = (value ^ value >> np.uint32(16)) * np.uint32(0x85EBCA6B)
-    value = (value ^ value >> np.uint32(13)) * np.uint32(0xC2B2AE35)
-    return value ^ value >> np.uint32(16)
+@loop
+def _steer(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    mac: int,
+    promisc: bool,
+    allmulti: bool,
+    weights: NDArray[np.uint32],
+    mine: NDArray[np.bool_],
+    hashes: NDArray[np.uint32],
+) -> int:
+    """Fills ``mine`` and, where that is True, ``hashes``; returns how many are True."""
+    passed = 0
+    for i in range(len(lengths)):
+        at, length = offsets[i], lengths[i]
+        mine[i] = False
+        if length < ETHERNET_HEADER or at < 0 or at > len(data) - length:
+            continue
+        frame = data[at : at + length]
+        station = np.int64(0)
+        for k in range(_MAC_END):
+            station |= np.int64(frame[k]) << (8 * k)
+        group = station & 1 if allmulti else station == _BROADCAST
+        if not (promisc or station == mac or group):
+            continue
+        mine[i] = True
+        passed += 1
+        hashes[i] = _flow_hash(frame, weights)
+    return passed

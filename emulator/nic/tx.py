@@ -3,26 +3,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.frames import FrameBatch
+from emulator.nic.completions import sent
 from emulator.nic.config import ETHERNET_HEADER, FRAME_CAP
 from emulator.nic.descriptors import TX_DESC
 from emulator.nic.engine import QueueContext, RingEngine
-from emulator.nic.queue import Descriptors, blank_completions
-from emulator.nic.registers import (
-    DMABED_COMPLETION_STATUS_EOP,
-    DMABED_COMPLETION_STATUS_ERROR,
-    DMABED_COMPLETION_STATUS_SOP,
-    DMABED_TX_DESC_FLAGS_EOP,
-)
+from emulator.nic.queue import Descriptors
+from emulator.nic.registers import DMABED_TX_DESC_FLAGS_EOP
 from emulator.nic.wire.base import Wire
 
-DONE: Final = np.uint32(DMABED_COMPLETION_STATUS_EOP | DMABED_COMPLETION_STATUS_SOP)
-ERROR: Final = np.uint32(DMABED_COMPLETION_STATUS_ERROR)
 FLAG_EOP: Final = np.uint32(DMABED_TX_DESC_FLAGS_EOP)
 
 
@@ -75,30 +69,17 @@ class Transmitter(RingEngine):
         if len(frames):
             self._wire.transmit(frames, now_ns)
         self._count(frame_lengths[good], len(good))
-        entries = self._entries(descs.ids[ends], ends - starts + 1, frame_lengths, good)
+        entries = sent(ends - starts + 1, descs.ids[ends], frame_lengths, good)
         written = self._complete(descs, entries, now_ns)
-        sent = int(good[:written].sum())
-        self._context.observer.packets(now_ns, self._context.queue, self._cq_kind, sent)
+        done = int(good[:written].sum())
+        self._context.observer.packets(now_ns, self._context.queue, self._cq_kind, done)
 
-    @staticmethod
-    def _entries(
-        ids: NDArray[np.uint16],
-        used: NDArray[np.intp],
-        frame_lengths: NDArray[np.int64],
-        good: NDArray[np.bool_],
-    ) -> NDArray[Any]:
-        entries = blank_completions(len(ids))
-        entries["len"] = used
-        entries["id"] = ids
-        entries["frame_len"] = frame_lengths
-        entries["status"] = DONE | ~good * ERROR
-        return entries
-
-    def _count(self, sent: NDArray[np.int64], frames: int) -> None:
+    def _count(self, lengths: NDArray[np.int64], frames: int) -> None:
+        """``frames`` were dealt with; those of ``lengths`` were sent."""
         stats = self._context.stats
-        stats.tx_packets += len(sent)
-        stats.tx_bytes += int(sent.sum())
-        stats.tx_errors += frames - len(sent)
+        stats.tx_packets += len(lengths)
+        stats.tx_bytes += int(lengths.sum())
+        stats.tx_errors += frames - len(lengths)
 
 
 def join(pieces: FrameBatch, starts: NDArray[np.intp], lengths: NDArray[np.int64]) -> FrameBatch:

@@ -92,8 +92,12 @@ class Session:
             if length == size <= self._framer.limit and not flags & TYPE_MASK:
                 # The common case: one whole command, and nothing before it.
                 body = memoryview(data)[HEADER_SIZE:]
-                self._take(Message(msg_id, command, flags, error, body, fds), now_ns)
-                return self._drain()
+                answer = self._dispatch(Message(msg_id, command, flags, error, body, fds), now_ns)
+                if self._actions:
+                    return self._drain()
+                if answer is None or flags & NO_REPLY:
+                    return []
+                return [Reply(answer) if isinstance(answer, bytes) else answer]
         messages, violation = self._framer.push(data, fds)
         self._take_all(messages, now_ns)
         if violation:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import statistics
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from testbed.bench import pingpong
+from testbed.bench import interleaved, pingpong
 from testbed.bench.feeder import Feeder
 from testbed.errors import Problem, RigError, ScenarioError
 from testbed.laboratory import Traffic
@@ -26,6 +27,7 @@ from testbed.rig import Rig, open_rig
 from testbed.run import host_facts
 from testbed.scenario import BenchNic, BenchPlan, Iommu, Scenario, Strategy, frame_length_bytes
 from vm.artifacts import Artifacts
+from vm.kernel import Flavour
 from vm.machine import QemuNic
 
 #: Our names for QEMU's NICs, their QEMU model, kernel module and MAC address.
@@ -34,6 +36,8 @@ _MODELS = {
     "e1000e": ("e1000e", "e1000e", "52:54:00:db:ed:02"),
     "igb": ("igb", "igb", "52:54:00:db:ed:03"),
 }
+#: Debian's cloud kernel, which all else runs on, has no drivers for these.
+_FULL_KERNEL_NICS = frozenset({"e1000e", "igb"})
 _PAIRS = 2000
 #: How long a feeder may take to start and a NIC to take its first frames.
 _FLOW_S = 20.0
@@ -46,6 +50,11 @@ class _Peer:
     ours: Path
     theirs: Path
     nic: QemuNic
+
+
+def kernel_flavour(plan: BenchPlan) -> Flavour:
+    """Which of Debian's kernels has drivers for all the NICs of ``plan``."""
+    return "full" if _FULL_KERNEL_NICS & set(plan.nics) else "cloud"
 
 
 class BenchRun:
@@ -74,17 +83,27 @@ class BenchRun:
     def steps(self) -> int:
         """How many single measurements there are."""
         cells = len(self._plan.iommus) * len(self._plan.frame_bytes) * len(self.nics)
-        return cells * self._plan.samples
+        return cells * self._plan.samples + self._interleaves * len(self._plan.frame_bytes)
+
+    @property
+    def _interleaves(self) -> bool:
+        """Whether both sides of the interleaved comparison are asked for."""
+        wanted = set(interleaved.SIDES) <= set(self._plan.iommus)
+        return wanted and "dmabed page_pool" in self._plan.nics
 
     async def run(self, progress: RunProgress) -> RunResult:
         """Everything; the rows are medians."""
         rows: list[BenchRow] = []
+        self._notes += _busy_note()
         for iommu in self._plan.iommus:
             progress.stage(f"boot {iommu}")
             async with self._bench_rig(iommu) as bench:
+                self._notes.append(f"{iommu}: boot to agent: {bench.boot_s:.2f} s")
                 self._floor_note(iommu, await bench.floor())
                 for frame_bytes in self._plan.frame_bytes:
                     rows += await self._cell(bench, iommu, frame_bytes, progress)
+        if self._interleaves:
+            self._notes += await self._in_turns(progress)
         return RunResult(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             scenario=self._scenario.name,
@@ -97,6 +116,12 @@ class BenchRun:
             bench=tuple(rows),
             notes=tuple(self._notes),
         )
+
+    async def _in_turns(self, progress: RunProgress) -> list[str]:
+        """The comparison that needs more than ratios of medians: see its module."""
+        folder, sizes = self._folder / "in-turns", self._plan.frame_bytes
+        found = await interleaved.compare(self._scenario, self._artifacts, folder, sizes, progress)
+        return [str(comparison) for comparison in found]
 
     async def _cell(
         self, bench: _BenchRig, iommu: Iommu, frame_bytes: int, progress: RunProgress
@@ -143,11 +168,20 @@ class BenchRun:
             yield _BenchRig(rig, peers, scenario)
 
 
+def _busy_note() -> list[str]:
+    """Says when others use the processors, of which QEMU's NICs with their feeder need three."""
+    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if load < cpus / 4:
+        return []
+    return [f"{load:.1f} processes were running on {cpus} CPUs before this began: factors may lie"]
+
+
 class _BenchRig:
     """A guest with all NICs in it."""
 
     def __init__(self, rig: Rig, peers: dict[str, _Peer], scenario: Scenario) -> None:
         self._rig, self._peers, self._scenario = rig, peers, scenario
+        self.boot_s = rig.guest.boot_s
 
     async def floor(self) -> dict[str, float]:
         """Median ns of a register read and of a map and unmap, as the guest feels them."""

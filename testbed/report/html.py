@@ -15,11 +15,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from testbed.report.plots import Plot
+from testbed.report.rivals import bench_cells, standings
 from testbed.report.style import typeset
 from testbed.report.svg import inline_svg
 from testbed.report.table import stale_cell
 from testbed.report.units import MISSING, latency, per_packet, ratio
-from testbed.report.verdict import bench_cells, curve_pairs, findings, headline
+from testbed.report.verdict import curve_pairs, findings, headline
 from testbed.results import CaseResult, CurvePoint, RunResult, baseline, rate_ratio
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -87,7 +88,7 @@ def _case_table(run: RunResult) -> HtmlTable:
             "unmaps per packet",
         ),
         *("kpps", "vs pool, no IOMMU", "map, µs (median)", "unmap, µs (median)"),
-        *("live after release", "longest stale window"),
+        *("live after release", "stale at once", "longest stale window"),
     )
     note = "Maps and unmaps as the device saw them; rates and times by the guest's own clock."
     rows = tuple(_case_row(case, run) for case in run.cases)
@@ -104,6 +105,7 @@ def _case_row(case: CaseResult, run: RunResult) -> Row:
         _time(case.map_ns, case.map_p50_ns),
         _time(case.unmap_ns, case.unmap_p50_ns),
         f"{case.live_after_release:,}",
+        f"{case.stale_at_once:,}",
         typeset(stale_cell(case).replace("still open ", "open ")),
     )
 
@@ -144,6 +146,9 @@ def _bench_table(run: RunResult) -> HtmlTable:
     for nic in dict.fromkeys(row.nic for row in run.bench):
         found = [rates.get((nic, *cell)) for cell in cells]
         rows.append((nic, *(MISSING if r is None else f"{r / 1000:.2f}" for r in found)))
+    factors = [standings(run).get(cell) for cell in cells]
+    last = (MISSING if f is None else typeset(ratio(f.factor)) for f in factors)
+    rows.append(("ours / best of QEMU's", *last))
     note = "Thousand packets per second, median; compare within this run only."
     return HtmlTable("Bench", note, heads, tuple(rows), text_columns=1)
 

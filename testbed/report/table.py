@@ -19,8 +19,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from testbed.report.rivals import bench_cells, standings
 from testbed.report.units import MISSING, compact, duration, latency, per_packet, ratio
-from testbed.report.verdict import Level, bench_cells, curve_pairs, findings, headline
+from testbed.report.verdict import Level, curve_pairs, findings, headline
 from testbed.results import CaseResult, CurvePoint, RunResult, baseline, rate_ratio
 
 #: Columns of a report that is not written to a terminal.
@@ -79,7 +80,14 @@ def wide_case_table(run: RunResult) -> Table:
     for name in ("strategy", "IOMMU"):
         table.add_column(name, no_wrap=True)
     numbers = ("frame\nB", "packets", "maps/\npacket", "unmaps/\npacket", "kpps\nguest clock")
-    for name in (*numbers, "vs pool,\nno IOMMU", "map\nus", "unmap\nus", "live after\nrelease"):
+    for name in (
+        *numbers,
+        "vs pool,\nno IOMMU",
+        "map\nus",
+        "unmap\nus",
+        "live after\nrelease",
+        "stale\nat once",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("longest\nstale window", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
@@ -98,6 +106,7 @@ def wide_case_table(run: RunResult) -> Table:
             _microseconds(case.map_ns, "{:.2f}".format),
             _microseconds(case.unmap_ns, "{:.2f}".format),
             str(case.live_after_release),
+            str(case.stale_at_once),
             stale_cell(case),
             _verdict_cell(case),
         )
@@ -152,6 +161,11 @@ def bench_table(run: RunResult, frame_bytes: int) -> Table:
     for nic in dict.fromkeys(row.nic for row in rows):
         cells = [rates.get((nic, name)) for name in names]
         table.add_row(nic, *(MISSING if c is None else f"{c / 1000:.2f}" for c in cells))
+    factors = [standings(run).get((frame_bytes, name)) for name in names]
+    table.add_section()
+    table.add_row(
+        "ours / best of QEMU's", *(MISSING if f is None else ratio(f.factor) for f in factors)
+    )
     return table
 
 

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from testbed.rig import DRIVER_SOURCE
 from vm.artifacts import Artifacts, setup
 from vm.errors import (
     CommandFailed,
@@ -314,6 +316,29 @@ def test_stop_leaves_no_process_and_no_descriptor(
     pid = runner.run(scenario())
     assert not psutil.pid_exists(pid)
     assert psutil.Process().num_fds() <= descriptors + 1
+
+
+def test_kernel_and_tree_the_user_names_run_with_their_modules_and_ours(
+    artifacts: Artifacts, runner: asyncio.Runner
+) -> None:
+    images = list(artifacts.kernel.image.parent.glob("boot/vmlinuz-*"))
+    if not images or artifacts.kernel.build is None:
+        pytest.skip("the kernel is not a Debian one from the cache: leave KERNEL= and KDIR= out")
+    names = {"KERNEL": str(images[0]), "KDIR": str(artifacts.kernel.build)}
+    named = setup(print, {**os.environ, **names})
+    kernel = dataclasses.replace(named.kernel, libraries=artifacts.kernel.libraries)
+    named = dataclasses.replace(named, kernel=kernel)
+    modules = {path.stem: path for path in named.build_module(DRIVER_SOURCE)}
+
+    async def scenario() -> tuple[str, str, str]:
+        async with Guest(named, GuestConfig(iommu="virtio-strict")) as guest:
+            await guest.insmod(modules["dmabed_nic"])
+            types = await guest.run("cat /sys/kernel/iommu_groups/*/type")
+            loaded = await guest.run("lsmod | grep -c ^dmabed_nic")
+            release = await guest.run("uname -r")
+            return types.stdout.split()[0], loaded.stdout, release.stdout
+
+    assert runner.run(scenario()) == ("DMA", "1\n", f"{named.kernel.release}\n")
 
 
 def test_setup_again_does_nothing(artifacts: Artifacts) -> None:

@@ -250,7 +250,11 @@ def test_pcap_that_comes_back_from_the_guest_differs_from_the_one_sent(
         await rig.guest.run(f"echo 10000 > /sys/class/net/{rig.interface}/tx_queue_len")
         rig.devices.call("replay", "nic", tmp_path / "in.pcap", tmp_path / "out.pcap")
         await rig.all_sent(30)
-        await asyncio.sleep(0.5)
+        # As long as the guest takes: on a busy machine half a second was not enough.
+        back = f"cat /sys/class/net/{rig.interface}/statistics/tx_packets"
+        async with asyncio.timeout(30):
+            while int((await rig.guest.run(back)).stdout) < len(frames):
+                await asyncio.sleep(0.05)
         rig.devices.call("unplug", "nic")
         await released(rig)
 

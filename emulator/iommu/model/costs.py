@@ -30,8 +30,8 @@ _Part = TypeVar("_Part")
 COSTS = Path(__file__).parent / "costs"
 
 _KEYS = {
-    "map": ("page_table_ns", "other_ns"),
-    "unmap": ("find_ns", "page_table_ns", "other_ns"),
+    "map": ("page_table_ns", "other_ns", "next_page_ns"),
+    "unmap": ("find_ns", "page_table_ns", "other_ns", "next_page_ns"),
     "iova": (
         "magazine_alloc_ns",
         "magazine_free_ns",
@@ -80,13 +80,15 @@ class Allocator(StrEnum):
     NONE = "none"
     TREE = "tree"
     MAGAZINES = "magazines"
+    BITMAP = "bitmap"  # of TCEs: emulator.iommu.model.tce_bitmap
 
 
 @dataclass(frozen=True, slots=True)
 class IommuCosts:
     """A preset: the model's parameters, and ``sources`` by ``table.key``.
 
-    ``map_ns`` and ``unmap_ns`` are CPU time without the IOVA and without invalidation; ``queue_ns``
+    ``map_ns`` and ``unmap_ns`` are CPU time of a range of one page, without the IOVA and without
+    invalidation; each further page adds ``.._next_page_ns``; ``queue_ns``
     is what an unmap pays to be noted in a lazy queue. ``caches``, ``walk`` and ``tce`` are None
     where the translation has no such thing.
     """
@@ -98,6 +100,8 @@ class IommuCosts:
     allocator: Allocator
     map_ns: int
     unmap_ns: int
+    map_next_page_ns: int
+    unmap_next_page_ns: int
     iova: IovaCosts
     sync_ns: int
     queue_ns: int
@@ -185,13 +189,18 @@ class _Reader:
         for table, wanted in (("iotlb", paged), ("walk", paged), ("tce", called)):
             if not wanted and table in self._tree:
                 raise self._refusal("", table, f"[{table}] with translation '{translation}'")
+        allocator = Allocator(self._word("allocator", list(Allocator)))
+        if (allocator is Allocator.BITMAP) != (translation is Translation.TCE):
+            raise self._refusal("", "allocator", f"'{allocator}' with translation '{translation}'")
         map_, unmap, queue = (self._table(table) for table in ("map", "unmap", "invalidation"))
         return IommuCosts(
             name=name,
             about=about,
             translation=translation,
             invalidation=Invalidation(self._word("invalidation_mode", list(Invalidation))),
-            allocator=Allocator(self._word("allocator", list(Allocator))),
+            allocator=allocator,
+            map_next_page_ns=map_.pop("next_page_ns"),
+            unmap_next_page_ns=unmap.pop("next_page_ns"),
             map_ns=sum(map_.values()),
             unmap_ns=sum(unmap.values()),
             iova=IovaCosts(**self._table("iova")),

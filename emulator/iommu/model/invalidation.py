@@ -7,20 +7,33 @@ entry goes when a flush that *started* after it was queued has finished; until t
 still reach the page, and the IOVA is not given out again. The single queue (Linux 6.7, for
 hypervisors that shadow page tables) is the same with one long queue and 1 s.
 
-The ring of a queue tells full from empty by one free place: 256 places hold 255 entries.
+The classes here are invalidation on its own, without IOVAs and caches, in batches of unmaps; all
+of it together is :mod:`emulator.iommu.model.unit`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.model.contention import SerialServer
+from emulator.iommu.model import flush_queue
+from emulator.iommu.model.contention import SerialServer, serve
 from emulator.iommu.model.errors import ModelError, TimeBackwardsError
-from emulator.iommu.model.exposure import Exposure
+from emulator.iommu.model.exposure import Exposure, exposure_of
+from emulator.iommu.model.flush_queue import COVERED, HEAD, PFN, TAIL, FlushQueues, make_queues
+from emulator.iommu.model.places import (
+    ENDED,
+    FULL_FLUSHES,
+    INVALIDATIONS,
+    TIMER_AT,
+    TIMER_FLUSHES,
+    numbers,
+    times,
+)
+from emulator.kernel import Floats, Ints, compiled, kernel
 
 QUEUE_ENTRIES, QUEUE_TIMEOUT_NS = 256, 10_000_000
 SINGLE_ENTRIES, SINGLE_TIMEOUT_NS = 32768, 1_000_000_000
@@ -80,32 +93,78 @@ class StrictInvalidation:
         return np.zeros(0, np.int64)
 
 
-@dataclass(slots=True)
-class _Queue:
-    """Rows of pfn, pages, time, flush count; in order; ``ended`` rows wait for their flush."""
+class _Domain(NamedTuple):
+    """A domain with lazy invalidation; conf: sync_ns, entries of a queue, timeout_ns."""
 
-    capacity: int
-    rows: NDArray[np.int64] = field(init=False)
-    length: int = 0
-    ended: int = 0
+    n: Ints
+    f: Floats
+    conf: Ints
+    hardware: Floats
+    queues: FlushQueues
+    ended: Ints
+    ended_ns: Floats
 
-    def __post_init__(self) -> None:
-        self.rows = np.zeros((self.capacity, 4), np.int64)
 
-    def add(self, pfns: Pages, pages: int, now_ns: int, count: int) -> None:
-        here = self.rows[self.length : self.length + len(pfns)]
-        here[:, 0], here[:, 1:] = pfns, (pages, now_ns, count)
-        self.length += len(pfns)
+@kernel
+def _free(domain: _Domain, queue: int, now: float, freed: Ints, count: int) -> int:
+    """Appends what may leave one queue to the ``count`` pfns that were freed before."""
+    while flush_queue.may_leave(domain.queues, queue, now):
+        freed[count], _ = flush_queue.leave(domain.queues, queue)
+        count += 1
+    return count
 
-    def drop_before(self, count: int) -> Pages:
-        """Takes out what was queued before flush number ``count`` started; its pfns."""
-        gone = int(np.searchsorted(self.rows[: self.length, 3], count))
-        freed = self.rows[:gone, 0].copy()
-        if gone:
-            self.rows[: self.length - gone] = self.rows[gone : self.length].copy()
-            self.length -= gone
-            self.ended -= gone
-        return freed
+
+@kernel
+def _flush(domain: _Domain, now: float) -> float:
+    domain.n[INVALIDATIONS] += 1
+    finished = serve(domain.hardware, 0, now, domain.conf[0])
+    flush_queue.cover(domain.n, domain.f, domain.queues, finished, domain.ended, domain.ended_ns)
+    domain.n[ENDED] = 0
+    return finished
+
+
+@kernel
+def _flush_and_free(domain: _Domain, now: float, freed: Ints, count: int) -> int:
+    finished = _flush(domain, now)
+    for queue in range(domain.queues.marks[0, flush_queue.QUEUES]):
+        count = _free(domain, queue, finished, freed, count)
+    return count
+
+
+@kernel
+def _advance(domain: _Domain, now: float, freed: Ints) -> int:
+    due = domain.f[TIMER_AT]
+    if flush_queue.timer_fires(domain.n, domain.f, now):
+        return _flush_and_free(domain, due, freed, 0)
+    return 0
+
+
+@compiled
+def _unmap_all(
+    domain: _Domain, cpu: int, now: float, pfns: Ints, pages: int, freed: Ints
+) -> tuple[int, float]:
+    """The order of queue_iova() for each: free, flush if full, note; how many are freed, when."""
+    count = _advance(domain, now, freed)
+    queue = cpu % domain.queues.marks[0, flush_queue.QUEUES]
+    for pfn in pfns:
+        count = _free(domain, queue, now, freed, count)
+        if flush_queue.length(domain.queues, queue) >= domain.conf[1]:
+            domain.n[FULL_FLUSHES] += 1
+            now = _flush(domain, now)
+            count = _free(domain, queue, now, freed, count)
+        flush_queue.put(domain.queues, queue, now, pfn, pages)
+        flush_queue.arm_timer(domain.n, domain.f, cpu, now + domain.conf[2])
+    return count, now
+
+
+@compiled
+def _pass_time(domain: _Domain, now: float, freed: Ints) -> int:
+    return _advance(domain, now, freed)
+
+
+@compiled
+def _close(domain: _Domain, now: float, freed: Ints) -> int:
+    return _flush_and_free(domain, now, freed, _advance(domain, now, freed))
 
 
 class LazyInvalidation:
@@ -136,25 +195,43 @@ class LazyInvalidation:
             raise ModelError(
                 f"{cpus} queues of {entries} entries, {timeout_ns} ns: needs a queue of 2 at least"
             )
-        self.sync_ns, self.timeout_ns = sync_ns, timeout_ns
         self.hardware = hardware or SerialServer()
-        self.exposure = Exposure()
-        self.flush_start_count = self.flush_finish_count = 0
-        self.full_flushes = self.timer_flushes = 0
-        self._queues = [_Queue(entries - 1) for _ in range(1 if single else cpus)]
-        self._finishing: deque[int] = deque()
-        self._timer_ns: int | None = None
+        self._domain = _Domain(
+            numbers(),
+            times(),
+            np.array((sync_ns, entries - 1, timeout_ns), np.int64),
+            self.hardware.f,
+            make_queues(1 if single else cpus, entries),
+            np.zeros((1, 2), np.int64),
+            np.zeros(1),
+        )
         self._now_ns = 0
 
     @property
     def invalidations(self) -> int:
         """Flushes of the domain so far."""
-        return self.flush_start_count
+        return int(self._domain.n[INVALIDATIONS])
+
+    @property
+    def full_flushes(self) -> int:
+        """Flushes because a queue was full."""
+        return int(self._domain.n[FULL_FLUSHES])
+
+    @property
+    def timer_flushes(self) -> int:
+        """Flushes by the timer."""
+        return int(self._domain.n[TIMER_FLUSHES])
+
+    @property
+    def exposure(self) -> Exposure:
+        """Of the ranges whose flush is finished, or has a time at which it will be."""
+        return exposure_of(self._domain.n, self._domain.f)
 
     @property
     def queued(self) -> int:
         """Entries whose IOVA is not free yet."""
-        return sum(queue.length for queue in self._queues)
+        marks = self._domain.queues.marks
+        return int((marks[:, TAIL] - marks[:, HEAD]).sum())
 
     def unmap(self, now_ns: int, cpu: int, pfns: Pages, pages: int = 1) -> Unmapped:
         """Queues ranges of ``pages`` at ``pfns``; flushes each time the CPU's queue is full.
@@ -162,21 +239,10 @@ class LazyInvalidation:
         Raises:
             TimeBackwardsError: ``now_ns`` is before that of an earlier call.
         """
-        freed = [self.advance(now_ns)]
-        queue = self._queues[cpu % len(self._queues)]
-        start, clock_ns = 0, now_ns
-        while start < len(pfns):
-            freed.append(queue.drop_before(self._finished(clock_ns)))
-            if queue.length == queue.capacity:
-                clock_ns = self._flush(clock_ns)
-                self.full_flushes += 1
-                freed.append(queue.drop_before(self._finished(clock_ns)))
-            some = pfns[start : start + queue.capacity - queue.length]
-            queue.add(some, pages, clock_ns, self.flush_start_count)
-            start += len(some)
-            if self._timer_ns is None:
-                self._timer_ns = clock_ns + self.timeout_ns
-        return Unmapped(clock_ns, np.concatenate(freed))
+        self._check(now_ns)
+        freed = self._room(len(pfns))
+        count, done_ns = _unmap_all(self._domain, cpu, float(now_ns), pfns, pages, freed)
+        return Unmapped(int(done_ns), freed[:count])
 
     def advance(self, now_ns: int) -> Pages:
         """Lets time pass: fires the timer if it is due; first pfns of IOVAs that became free.
@@ -184,44 +250,32 @@ class LazyInvalidation:
         Raises:
             TimeBackwardsError: ``now_ns`` is before that of an earlier call.
         """
-        if now_ns < self._now_ns:
-            raise TimeBackwardsError(f"{now_ns} ns after {self._now_ns} ns: time goes forward only")
-        self._now_ns = now_ns
-        if self._timer_ns is None or self._timer_ns > now_ns:
-            return np.zeros(0, np.int64)
-        due_ns, self._timer_ns = self._timer_ns, None
-        finished_ns = self._flush(due_ns)
-        self.timer_flushes += 1
-        count = self._finished(finished_ns)
-        return np.concatenate([queue.drop_before(count) for queue in self._queues])
+        self._check(now_ns)
+        freed = self._room(0)
+        return freed[: _pass_time(self._domain, float(now_ns), freed)]
 
     def stale(self) -> Pages:
         """First pfns of ranges that no flush has covered so far: the device may reach them."""
-        parts = [queue.rows[queue.ended : queue.length, 0] for queue in self._queues]
+        queues = self._domain.queues
+        places = queues.ranges.shape[1]
+        parts = [
+            ranges[np.arange(mark[COVERED], mark[TAIL]) % places, PFN]
+            for mark, ranges in zip(queues.marks, queues.ranges, strict=True)
+        ]
         return np.concatenate(parts)
 
     def close(self, now_ns: int) -> Pages:
         """The domain goes: one last flush; first pfns of all that was queued."""
-        freed = [self.advance(now_ns)]
-        count = self._finished(self._flush(now_ns))
-        freed += [queue.drop_before(count) for queue in self._queues]
-        self._timer_ns = None
-        return np.concatenate(freed)
+        self._check(now_ns)
+        freed = self._room(0)
+        count = _close(self._domain, float(now_ns), freed)
+        self._domain.f[TIMER_AT] = np.inf
+        return freed[:count]
 
-    def _flush(self, now_ns: int) -> int:
-        """One flush of the domain, as seen by the CPU that waits for it; when it is finished."""
-        self.flush_start_count += 1
-        finished_ns = self.hardware.serve_one(now_ns, self.sync_ns)
-        self._finishing.append(finished_ns)
-        for queue in self._queues:
-            ending = queue.rows[queue.ended : queue.length]
-            self.exposure.add(ending[:, 1], ending[:, 2], np.maximum(finished_ns, ending[:, 2]))
-            queue.ended = queue.length
-        return finished_ns
+    def _room(self, more: int) -> Pages:
+        return np.zeros(self.queued + more, np.int64)
 
-    def _finished(self, now_ns: int) -> int:
-        """The number of flushes finished by ``now_ns``."""
-        while self._finishing and self._finishing[0] <= now_ns:
-            self._finishing.popleft()
-            self.flush_finish_count += 1
-        return self.flush_finish_count
+    def _check(self, now_ns: int) -> None:
+        if now_ns < self._now_ns:
+            raise TimeBackwardsError(f"{now_ns} ns after {self._now_ns} ns: time goes forward only")
+        self._now_ns = now_ns

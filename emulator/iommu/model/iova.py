@@ -1,35 +1,56 @@
 # SPDX-License-Identifier: MIT
-"""Linux's IOVA allocator: per-CPU magazines, a depot of full ones, and the tree behind them.
+"""Linux's IOVA allocator on its own: what operations cost, and batches of them, checked.
 
-Since 2016 ranges of up to 32 pages are recycled through magazines of 127, two for each CPU and
-size; a CPU that runs out takes a full one from the depot, a CPU with two full ones leaves one
-there. Before, and for larger ranges still, each allocation and free goes to the tree, under one
-lock. The search of the tree is that of recent kernels in both cases. Constants as in
-drivers/iommu/iova.c.
+How it works: :mod:`emulator.iommu.model.magazines`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.model.errors import (
-    IovaNotAllocatedError,
-    IovaSpaceFullError,
-    ModelError,
+from emulator.iommu.model.errors import IovaNotAllocatedError, ModelError
+from emulator.iommu.model.iova_tree import NO_RANGE, IovaTree, tree_free
+from emulator.iommu.model.magazines import (
+    MAGAZINE_SIZE,
+    UNLIMITED,
+    IovaSpace,
+    flush_magazines,
+    give_range,
+    make_space,
+    shrink_depots,
+    take_range,
 )
-from emulator.iommu.model.iova_tree import IovaTree
+from emulator.iommu.model.places import (
+    DEPOT_GETS,
+    DEPOT_PUTS,
+    MAGAZINE_ALLOCS,
+    MAGAZINE_FREES,
+    TREE_ALLOCS,
+    TREE_FREES,
+    TREE_VISITS,
+)
+from emulator.kernel import Ints, compiled
 
-MAGAZINE_SIZE = 127
-ORDERS = 6
+__all__ = ["DEPOT_SHRINK_NS", "MAGAZINE_SIZE", "IovaAllocator", "IovaCosts", "IovaCounts"]
+
 DEPOT_SHRINK_NS = 100_000_000
+_COUNTS = (
+    MAGAZINE_ALLOCS,
+    MAGAZINE_FREES,
+    DEPOT_GETS,
+    DEPOT_PUTS,
+    TREE_ALLOCS,
+    TREE_FREES,
+    TREE_VISITS,
+)
 
 Pfns = NDArray[np.int64]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class IovaCounts:
     """Operations by where they ended; an operation on the depot moves a whole magazine."""
 
@@ -68,12 +89,26 @@ class IovaCosts:
         )
 
 
-@dataclass(slots=True)
-class _Pair:
-    """A CPU's magazines for one size: first pfns, the last is the next to be given out."""
+@compiled
+def _take_all(n: Ints, space: IovaSpace, cpu: int, pages: int, pfns: Ints) -> bool:
+    """Fills ``pfns``, or takes nothing."""
+    for i in range(len(pfns)):
+        pfns[i] = take_range(n, space, cpu, pages)
+        if pfns[i] == NO_RANGE:
+            for taken in range(i):
+                tree_free(n, space.nodes, pfns[taken])
+            return False
+    return True
 
-    loaded: list[int] = field(default_factory=list)
-    previous: list[int] = field(default_factory=list)
+
+@compiled
+def _give_all(n: Ints, space: IovaSpace, cpu: int, pfns: Ints, pages: Ints) -> None:
+    for i in range(len(pfns)):
+        give_range(n, space, cpu, pfns[i], pages[i])
+
+
+_flush = compiled(flush_magazines)
+_shrink = compiled(shrink_depots)
 
 
 class IovaAllocator:
@@ -97,14 +132,17 @@ class IovaAllocator:
     ) -> None:
         if cpus < 1:
             raise ModelError(f"{cpus} CPUs: must be at least 1")
-        self.counts = IovaCounts()
         self.cpus = cpus
         self.tree = IovaTree(bits, start_pfn)
-        self._orders = ORDERS if magazines else 0
-        self._pairs = [[_Pair() for _ in range(cpus)] for _ in range(self._orders)]
-        self._depots: list[list[list[int]]] = [[] for _ in range(self._orders)]
-        self._depot_limit = depot_limit
+        limit = UNLIMITED if depot_limit is None else depot_limit
+        self._n = self.tree.n
+        self._space = make_space(self._n, self.tree.nodes, cpus, magazines, limit)
         self._held: dict[int, int] = {}
+
+    @property
+    def counts(self) -> IovaCounts:
+        """So far."""
+        return IovaCounts(*self._n[list(_COUNTS)].tolist())
 
     @property
     def held(self) -> int:
@@ -125,15 +163,13 @@ class IovaAllocator:
             IovaSpaceFullError: the space is full even after all magazines were emptied; nothing
                 is allocated.
         """
-        order = self._order(pages)
-        if order is None:
-            taken = self._from_tree(pages, count, [])
-        else:
-            pair = self._pairs[order][cpu]
-            taken = self._from_magazines(order, pair, count)
-            taken = self._from_tree(1 << order, count - len(taken), taken)
-        self._held.update(dict.fromkeys(taken, pages))
-        return np.array(taken, np.int64)
+        if pages < 1:
+            raise ModelError(f"an IOVA of {pages} pages: must be at least 1")
+        pfns = np.zeros(count, np.int64)
+        if not _take_all(self._n, self._space, cpu, pages, pfns):
+            raise self.tree.full(pages)
+        self._held.update(dict.fromkeys(pfns.tolist(), pages))
+        return pfns
 
     def free(self, cpu: int, pfns: Pfns) -> None:
         """Takes ranges back, in order, whatever their sizes.
@@ -146,12 +182,8 @@ class IovaAllocator:
         if len(different) != len(numbers) or not self._held.keys() >= different:
             wrong = [pfn for pfn in numbers if pfn not in self._held or numbers.count(pfn) > 1]
             raise IovaNotAllocatedError(f"free of IOVA pfn {wrong[0]:#x}, which nobody holds")
-        sizes = [self._held.pop(pfn) for pfn in numbers]
-        if len(set(sizes)) == 1:
-            self._give_back(cpu, sizes[0], numbers)
-            return
-        for pfn, pages in zip(numbers, sizes, strict=True):
-            self._give_back(cpu, pages, [pfn])
+        sizes = np.array([self._held.pop(pfn) for pfn in numbers], np.int64)
+        _give_all(self._n, self._space, cpu, np.array(numbers, np.int64), sizes)
 
     def shrink_depot(self) -> int:
         """One round of the kernel's worker, which runs every ``DEPOT_SHRINK_NS``.
@@ -159,97 +191,8 @@ class IovaAllocator:
         Of each depot that has more magazines than there are CPUs, one goes to the tree.
         Returns the ranges freed.
         """
-        freed = 0
-        for depot in self._depots:
-            if len(depot) > self.cpus:
-                freed += self._to_tree(depot.pop())
-        return freed
+        return _shrink(self._n, self._space)
 
     def flush(self) -> int:
         """Empties all magazines and depots into the tree; the ranges freed."""
-        freed = 0
-        for pairs, depot in zip(self._pairs, self._depots, strict=True):
-            for pair in pairs:
-                freed += self._to_tree(pair.loaded) + self._to_tree(pair.previous)
-                pair.loaded, pair.previous = [], []
-            while depot:
-                freed += self._to_tree(depot.pop())
-        return freed
-
-    def _order(self, pages: int) -> int | None:
-        if pages < 1:
-            raise ModelError(f"an IOVA of {pages} pages: must be at least 1")
-        order = (pages - 1).bit_length()
-        return order if order < self._orders else None
-
-    def _from_magazines(self, order: int, pair: _Pair, count: int) -> list[int]:
-        taken: list[int] = []
-        while len(taken) < count:
-            if not pair.loaded:
-                if pair.previous:
-                    pair.loaded, pair.previous = pair.previous, pair.loaded
-                elif self._depots[order]:
-                    pair.loaded = self._depots[order].pop()
-                    self.counts.depot_gets += 1
-                else:
-                    break
-            some = min(count - len(taken), len(pair.loaded))
-            taken += pair.loaded[: -some - 1 : -1]
-            del pair.loaded[-some:]
-        self.counts.magazine_allocs += len(taken)
-        return taken
-
-    def _from_tree(self, pages: int, count: int, taken: list[int]) -> list[int]:
-        """Adds ``count`` ranges to ``taken``; on failure what was taken goes back to the tree."""
-        for _ in range(count):
-            try:
-                taken.append(self._search(pages))
-            except IovaSpaceFullError:
-                self._to_tree(taken)
-                raise
-        return taken
-
-    def _search(self, pages: int) -> int:
-        before = self.tree.counts.visits
-        try:
-            pfn = self.tree.allocate(pages)
-        except IovaSpaceFullError:
-            if not self.flush():
-                raise
-            pfn = self.tree.allocate(pages)
-        finally:
-            self.counts.tree_visits += self.tree.counts.visits - before
-        self.counts.tree_allocs += 1
-        return pfn
-
-    def _give_back(self, cpu: int, pages: int, pfns: list[int]) -> None:
-        order = self._order(pages)
-        if order is None:
-            self._to_tree(pfns)
-            return
-        pair, start = self._pairs[order][cpu], 0
-        while start < len(pfns):
-            if len(pair.loaded) == MAGAZINE_SIZE:
-                if len(pair.previous) < MAGAZINE_SIZE:
-                    pair.loaded, pair.previous = pair.previous, pair.loaded
-                else:
-                    self._to_depot(order, pair.loaded)
-                    pair.loaded = []
-            some = pfns[start : start + MAGAZINE_SIZE - len(pair.loaded)]
-            pair.loaded += some
-            start += len(some)
-        self.counts.magazine_frees += len(pfns)
-
-    def _to_depot(self, order: int, magazine: list[int]) -> None:
-        depot = self._depots[order]
-        if self._depot_limit is not None and len(depot) >= self._depot_limit:
-            self._to_tree(magazine)
-            return
-        depot.append(magazine)
-        self.counts.depot_puts += 1
-
-    def _to_tree(self, pfns: list[int]) -> int:
-        for pfn in pfns:
-            self.tree.free(pfn)
-        self.counts.tree_frees += len(pfns)
-        return len(pfns)
+        return _flush(self._n, self._space)

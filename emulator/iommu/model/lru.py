@@ -1,243 +1,253 @@
 # SPDX-License-Identifier: MIT
-"""An exact LRU cache of keys that takes whole batches of accesses.
+"""Exact LRU caches of keys: a number of sets side by side, each with its own entries.
 
-An access misses if at least ``entries`` other keys were used since its key was last used (Mattson
-et al., "Evaluation techniques for storage hierarchies", 1970). For most access patterns bounds
-on that number decide all accesses of a batch with a handful of array operations; a batch that
-they leave in doubt is stepped through, key by key. Both ways give the same answer.
+A hash table with chained entries finds a key, a list through the same entries keeps their order of
+use: an access costs the same whether it hits or misses, and however large the set is.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.iommu.model.errors import ModelError
+from emulator.kernel import Bytes, Ints, compiled, kernel
 
 Keys = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Positions = NDArray[np.int32]
 
-_SMALL = 256  # below this many accesses the array operations cost more than the steps
-_BLOCK = 1 << 14  # keeps the arrays of a batch within the CPU's cache
-_PATIENCE = 8  # blocks to step through after one that the bounds left in doubt
-_EVICTED_SCALES = (1.0, 2.0, 1.4, 4.0, 8.0)  # of the cache, most often decisive first
-_KEPT_SCALES = (1 / 16, 1 / 4)
-_COUNTED_PER_ACCESS = 8  # more than this to count exactly: stepping is faster
-_PACKED_BITS = 62
+ENTRIES, HELD, USED, SPARE, NEWEST, OLDEST, FIRST, BUCKETS, BUCKET_MASK, SETS = range(10)
+"""Places in a row of ``sets``; SPARE begins a list of rows that were forgotten; SETS, in the first
+row: how many sets there are, for the arrays may have room for more."""
+KEY, NEWER, OLDER, CHAIN = range(4)
+"""Places in a row of ``rows``. Row 0 is none, so that arrays of 0 are empty caches."""
 
 
-class Lru:
-    """A fully associative cache of ``entries`` keys (int64, any value), least recent out first.
+class LruSets(NamedTuple):
+    """sets: int64[sets, 10]; rows: int64[entries + 1, 4]; buckets: int64[an entry or more]."""
+
+    sets: Ints
+    rows: Ints
+    buckets: Ints
+
+
+def make_sets(entries: Sequence[int], room: tuple[int, int] = (1, 0)) -> LruSets:
+    """Empty sets of so many entries each; of a set without entries every access misses.
+
+    room: sets and entries for which the arrays are made at least.
 
     Raises:
-        ModelError: ``entries`` is negative. None at all is allowed: every access misses.
+        ModelError: a negative number of entries.
+    """
+    sets = np.zeros((max(len(entries), room[0]), 10), np.int64)
+    sets[0, SETS] = len(entries)
+    rows = buckets = 0
+    for number, size in enumerate(entries):
+        if size < 0:
+            raise ModelError(f"a cache of {size} entries: must not be negative")
+        width = 2 << size.bit_length()
+        sets[number, [ENTRIES, FIRST, BUCKETS, BUCKET_MASK]] = size, rows + 1, buckets, width - 1
+        rows, buckets = rows + size, buckets + width
+    rows, buckets = max(rows, room[1]), max(buckets, 4 * room[1], 1)
+    return LruSets(sets, np.zeros((rows + 1, 4), np.int64), np.zeros(buckets, np.int64))
+
+
+@kernel
+def use(lru: LruSets, which: int, key: int) -> bool:
+    """Uses ``key`` in set ``which``, evicting the oldest if there is no room; True: it missed."""
+    sets, rows, buckets = lru.sets, lru.rows, lru.buckets
+    if sets[which, ENTRIES] == 0:
+        return True
+    bucket = _bucket(sets, which, key)
+    row = buckets[bucket]
+    while row != 0 and rows[row, KEY] != key:
+        row = rows[row, CHAIN]
+    missed = row == 0
+    if missed:
+        row = _new_row(lru, which)
+        rows[row, KEY] = key
+        rows[row, CHAIN] = buckets[bucket]
+        buckets[bucket] = row
+    elif row == sets[which, NEWEST]:
+        return False
+    else:
+        _unlink(sets, rows, which, row)
+    _link_newest(sets, rows, which, row)
+    return missed
+
+
+@kernel
+def forget(lru: LruSets, which: int, key: int) -> int:
+    """Forgets ``key`` in set ``which``; 1: it was there."""
+    sets, rows, buckets = lru.sets, lru.rows, lru.buckets
+    row = buckets[_bucket(sets, which, key)]
+    while row != 0 and rows[row, KEY] != key:
+        row = rows[row, CHAIN]
+    if row == 0:
+        return 0
+    _unlink(sets, rows, which, row)
+    _unchain(lru, which, row)
+    rows[row, CHAIN] = sets[which, SPARE]
+    sets[which, SPARE] = row
+    sets[which, HELD] -= 1
+    return 1
+
+
+@kernel
+def clear(lru: LruSets, which: int) -> None:
+    """Forgets everything in set ``which``."""
+    sets, rows = lru.sets, lru.rows
+    row = sets[which, NEWEST]
+    while row != 0:
+        lru.buckets[_bucket(sets, which, rows[row, KEY])] = 0
+        row = rows[row, OLDER]
+    sets[which, HELD] = 0
+    sets[which, USED] = 0
+    sets[which, SPARE] = 0
+    sets[which, NEWEST] = 0
+    sets[which, OLDEST] = 0
+
+
+@kernel
+def _bucket(sets: Ints, which: int, key: int) -> int:
+    """Neighbouring keys go to different buckets, and so do those a power of 2 apart."""
+    mixed = key ^ (key >> 7) ^ (key >> 16) ^ (key >> 31) ^ (key >> 47)
+    return sets[which, BUCKETS] + (mixed & sets[which, BUCKET_MASK])
+
+
+@kernel
+def _new_row(lru: LruSets, which: int) -> int:
+    sets = lru.sets
+    if sets[which, HELD] == sets[which, ENTRIES]:
+        row = sets[which, OLDEST]
+        _unlink(sets, lru.rows, which, row)
+        _unchain(lru, which, row)
+        return row
+    sets[which, HELD] += 1
+    row = sets[which, SPARE]
+    if row != 0:
+        sets[which, SPARE] = lru.rows[row, CHAIN]
+        return row
+    row = sets[which, FIRST] + sets[which, USED]
+    sets[which, USED] += 1
+    return row
+
+
+@kernel
+def _unchain(lru: LruSets, which: int, row: int) -> None:
+    rows, buckets = lru.rows, lru.buckets
+    bucket = _bucket(lru.sets, which, rows[row, KEY])
+    other = buckets[bucket]
+    if other == row:
+        buckets[bucket] = rows[row, CHAIN]
+        return
+    while rows[other, CHAIN] != row:
+        other = rows[other, CHAIN]
+    rows[other, CHAIN] = rows[row, CHAIN]
+
+
+@kernel
+def _link_newest(sets: Ints, rows: Ints, which: int, row: int) -> None:
+    newest = sets[which, NEWEST]
+    rows[row, NEWER] = 0
+    rows[row, OLDER] = newest
+    if newest != 0:
+        rows[newest, NEWER] = row
+    else:
+        sets[which, OLDEST] = row
+    sets[which, NEWEST] = row
+
+
+@kernel
+def _unlink(sets: Ints, rows: Ints, which: int, row: int) -> None:
+    newer, older = rows[row, NEWER], rows[row, OLDER]
+    if newer != 0:
+        rows[newer, OLDER] = older
+    else:
+        sets[which, NEWEST] = older
+    if older != 0:
+        rows[older, NEWER] = newer
+    else:
+        sets[which, OLDEST] = newer
+
+
+@compiled
+def _use_all(lru: LruSets, which: Ints, keys: Ints, missed: Bytes) -> None:
+    for i in range(len(keys)):
+        missed[i] = use(lru, which[i], keys[i])
+
+
+@compiled
+def _forget_all(lru: LruSets, which: Ints, keys: Ints) -> int:
+    gone = 0
+    for i in range(len(keys)):
+        gone += forget(lru, which[i], keys[i])
+    return gone
+
+
+class SetAssociative:
+    """A cache of ``entries`` in sets of ``ways``, LRU within a set; ``ways`` 0: one set of all.
+
+    Keys are int64 of any value, int64[n] at a time.
+
+    Raises:
+        ModelError: ``entries`` is negative or not a multiple of ``ways``.
     """
 
-    def __init__(self, entries: int) -> None:
-        if entries < 0:
-            raise ModelError(f"a cache of {entries} entries: must not be negative")
+    def __init__(self, entries: int, ways: int = 0) -> None:
         self.entries = entries
-        # The same content, in either form; the one that is not None is the current one.
-        self._stepped: OrderedDict[int, None] | None = OrderedDict()
-        self._array: Keys | None = None
-        self._steps_left = 0
+        self.lru = make_sets(sizes_of_sets(entries, ways))
 
     def __len__(self) -> int:
-        held = self._stepped if self._stepped is not None else self._array
-        return 0 if held is None else len(held)
+        return int(self.lru.sets[:, HELD].sum())
 
-    def keys(self) -> Keys:
-        """What is cached, least recently used first."""
-        if self._array is None:
-            held = self._stepped or ()
-            return np.fromiter(held, np.int64, len(held))
-        return self._array
+    def access(self, keys: Keys, index: Keys | None = None) -> Mask:
+        """Uses ``keys`` in order, each in the set ``index`` (default: the key); True: missed."""
+        missed = np.zeros(len(keys), np.int8)
+        _use_all(self.lru, self._sets(keys if index is None else index), _plain(keys), missed)
+        return missed.astype(np.bool_)
 
-    def access(self, keys: Keys) -> Mask:
-        """Uses ``keys`` (shape (n,)) in order; True (shape (n,)) where an access missed."""
-        misses = np.zeros(len(keys), np.bool_)
-        if not self.entries:
-            misses[:] = True
-            return misses
-        if len(keys) < _SMALL:
-            misses[self._step(keys)] = True
-            return misses
-        starts = _run_starts(keys)
-        for begin in range(0, len(starts), _BLOCK):
-            where = starts[begin : begin + _BLOCK]
-            misses[where] = self._access_block(keys[where])
-        return misses
-
-    def invalidate(self, keys: Keys) -> int:
-        """Forgets ``keys``; the number that were cached."""
-        before = len(self)
-        if self._stepped is not None:
-            forget = self._stepped.pop
-            for key in set(keys.tolist()):
-                forget(key, None)
-        else:
-            held = self.keys()
-            self._array = held[~np.isin(held, keys)]
-        return before - len(self)
+    def invalidate(self, keys: Keys, index: Keys | None = None) -> int:
+        """Forgets ``keys``, each in its set; the number that were cached."""
+        return _forget_all(self.lru, self._sets(keys if index is None else index), _plain(keys))
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._stepped, self._array = OrderedDict(), None
+        for number in range(len(self.lru.sets)):
+            clear(self.lru, number)
 
-    def _access_block(self, keys: Keys) -> Mask:
-        if self._steps_left:
-            self._steps_left -= 1
-        elif (decided := self._decide(keys)) is not None:
-            return decided
-        else:
-            self._steps_left = _PATIENCE
-        misses = np.zeros(len(keys), np.bool_)
-        misses[self._step(keys)] = True
-        return misses
-
-    def _step(self, keys: Keys) -> list[int]:
-        """Positions that missed, found key by key."""
-        if self._stepped is None:
-            self._stepped, self._array = OrderedDict.fromkeys(self.keys().tolist()), None
-        held = self._stepped
-        refresh, evict, room = held.move_to_end, held.popitem, self.entries - len(held)
-        missed: list[int] = []
-        latest: int | None = None
-        for position, key in enumerate(keys.tolist()):
-            if key == latest:
-                continue
-            latest = key
-            if key in held:
-                refresh(key)
-                continue
-            missed.append(position)
-            held[key] = None
-            if room:
-                room -= 1
-            else:
-                evict(last=False)
-        return missed
-
-    def _decide(self, keys: Keys) -> Mask | None:
-        """Where ``keys`` miss, or None if stepping is cheaper.
-
-        The content of the cache is what accessing it in order would have left, so it is put
-        before the batch and the whole is judged as one sequence into an empty cache.
-        """
-        held = self.keys()
-        sequence = np.concatenate((held, keys))
-        neighbours = _neighbours(sequence)
-        if neighbours is None:
-            return None
-        misses = _misses(*neighbours, len(held), self.entries)
-        if misses is None:
-            return None
-        last_use = neighbours[1] == len(sequence)
-        self._array, self._stepped = sequence[last_use][-self.entries :], None
-        return misses[len(held) :]
+    def _sets(self, index: Keys) -> Keys:
+        return _plain(index % len(self.lru.sets))
 
 
-def _run_starts(keys: Keys) -> NDArray[np.intp]:
-    """Positions whose key differs from the one before: the others hit for certain."""
-    first = np.empty(len(keys), np.bool_)
-    first[0] = True
-    np.not_equal(keys[1:], keys[:-1], out=first[1:])
-    return np.flatnonzero(first)
+class Lru(SetAssociative):
+    """A fully associative cache of ``entries`` keys, least recent out first."""
+
+    def __init__(self, entries: int) -> None:
+        super().__init__(entries)
+
+    def keys(self) -> Keys:
+        """What is cached, least recently used first."""
+        held, row = [], self.lru.sets[0, OLDEST]
+        while row:
+            held.append(self.lru.rows[row, KEY])
+            row = self.lru.rows[row, NEWER]
+        return np.array(held, np.int64)
 
 
-def _neighbours(sequence: Keys) -> tuple[Positions, Positions] | None:
-    """The position of the previous (-1: none) and next (length: none) use of each key.
+def sizes_of_sets(entries: int, ways: int) -> list[int]:
+    """Entries of each set.
 
-    None if the keys are so far apart that key and position do not fit into one integer.
+    Raises:
+        ModelError: they cannot be ``entries`` in all.
     """
-    length = len(sequence)
-    low, position_bits = int(sequence.min()), length.bit_length()
-    if (int(sequence.max()) - low).bit_length() + position_bits > _PACKED_BITS:
-        return None
-    packed = sequence - low
-    packed <<= position_bits
-    packed |= np.arange(length)
-    packed.sort()
-    where = (packed & ((1 << position_bits) - 1)).astype(np.int32)
-    packed >>= position_bits
-    same = packed[1:] == packed[:-1]
-    previous, following = np.empty(length, np.int32), np.empty(length, np.int32)
-    previous[where[0]], following[where[-1]] = -1, length
-    previous[where[1:]] = np.where(same, where[:-1], np.int32(-1))
-    following[where[:-1]] = np.where(same, where[1:], np.int32(length))
-    return previous, following
+    if ways < 0 or (ways and entries % ways):
+        raise ModelError(f"{entries} entries in sets of {ways}: must divide evenly")
+    return [ways] * (entries // ways) if ways and entries else [entries]
 
 
-def _misses(previous: Positions, following: Positions, held: int, entries: int) -> Mask | None:
-    """Where a sequence into an empty cache misses; the first ``held`` positions are its past."""
-    cold = previous < 0
-    if np.count_nonzero(cold) <= entries:
-        return cold
-    length = len(previous)
-    gap = np.arange(length, dtype=np.int32) - previous
-    gap[cold] = length + 1
-    doubt = np.flatnonzero((gap > entries) & ~cold)
-    if np.count_nonzero(previous[held:] < held) <= entries:
-        # The batch fits: what it used itself, it still has.
-        doubt = doubt[previous[doubt] < held]
-    doubt = _drop_kept(gap, doubt, entries)
-    doubt = _mark_evicted(gap, doubt, entries, misses := cold.copy())
-    if int(gap[doubt].sum()) > _COUNTED_PER_ACCESS * length:
-        return None
-    if doubt.size:
-        misses[doubt] = _distinct_between(previous, following, doubt) >= entries
-    return misses
-
-
-def _drop_kept(gap: Positions, doubt: NDArray[np.intp], entries: int) -> NDArray[np.intp]:
-    """Returns ``doubt`` without the accesses that hit for certain.
-
-    Of the accesses since a key was last used, those more than G positions later whose own key
-    was used G or fewer positions before repeat one in between: all others are too few.
-    """
-    for scale in _KEPT_SCALES:
-        if not doubt.size:
-            break
-        near = int(scale * entries) + 1
-        counted = np.cumsum(gap > near, dtype=np.int32)
-        last_use = doubt - gap[doubt]
-        # A gap is longer than the cache, so its end lies past the first G positions.
-        others = near + counted[doubt - 1] - counted[np.minimum(last_use + near, doubt - 1)]
-        doubt = doubt[others >= entries]
-    return doubt
-
-
-def _mark_evicted(
-    gap: Positions, doubt: NDArray[np.intp], entries: int, misses: Mask
-) -> NDArray[np.intp]:
-    """Marks in ``misses`` those of ``doubt`` that miss for certain; returns the others.
-
-    Within fewer than G positions, accesses whose key was last used G or more positions before
-    are all of different keys: enough of them inside the gap of an access have evicted its key.
-    """
-    for scale in _EVICTED_SCALES:
-        if not doubt.size:
-            break
-        reach = int(scale * entries) + 1
-        counted = np.cumsum(gap >= reach, dtype=np.int32)
-        wide = gap[doubt] >= reach
-        # A gap below the reach may point before the sequence; 'wide' discards what that reads.
-        inside = counted[doubt - 1] - counted[np.maximum(doubt - reach, 0)]
-        evicted = wide & (inside >= entries)
-        misses[doubt[evicted]] = True
-        doubt = doubt[~evicted]
-    return doubt
-
-
-def _distinct_between(previous: Positions, following: Positions, where: NDArray[np.intp]) -> Keys:
-    """How many different keys were used between each of ``where`` and the last use of its key."""
-    lengths = where - previous[where] - 1
-    ends = np.cumsum(lengths)
-    within = np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
-    position = np.repeat(previous[where] + 1, lengths) + within
-    final_use = following[position] >= np.repeat(where, lengths)
-    distinct: Keys = np.add.reduceat(final_use, ends - lengths, dtype=np.int64)
-    return distinct
+def _plain(keys: Keys) -> Keys:
+    return np.ascontiguousarray(keys, np.int64)

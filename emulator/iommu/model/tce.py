@@ -13,12 +13,79 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.model.contention import SerialServer
+from emulator.iommu.model.contention import SerialServer, serve
 from emulator.iommu.model.errors import ModelError
+from emulator.iommu.model.places import (
+    CEILING_PER_S,
+    ENTRIES_PER_CALL,
+    ENTRY_NS,
+    INDIRECT_CALLS,
+    INDIRECT_NS,
+    PARAMETERS,
+    PUT_CALLS,
+    PUT_NS,
+    STUFF_CALLS,
+    STUFF_NS,
+    TCE_ENTRIES,
+    numbers,
+)
+from emulator.kernel import Floats, Ints, compiled, kernel
 
 LIST_ENTRIES = 512  # 8-byte entries in the 4 KiB page that carries the list
 
 Counts = NDArray[np.int64]
+
+
+@kernel
+def put_entries(n: Ints, par: Ints, pages: int) -> tuple[int, int, int]:
+    """Calls that enter ``pages`` into the table, their CPU time, and that of their lists."""
+    n[TCE_ENTRIES] += pages
+    if pages == 1 or par[ENTRIES_PER_CALL] == 1:
+        n[PUT_CALLS] += pages
+        return pages, pages * par[PUT_NS], 0
+    calls = -(-pages // par[ENTRIES_PER_CALL])
+    n[INDIRECT_CALLS] += calls
+    return calls, calls * par[INDIRECT_NS], pages * par[ENTRY_NS]
+
+
+@kernel
+def stuff_entries(n: Ints, par: Ints, pages: int) -> tuple[int, int, int]:
+    """Calls that take ``pages`` out of the table, their CPU time, and that of the entries."""
+    calls = -(-pages // par[ENTRIES_PER_CALL])
+    n[STUFF_CALLS] += calls
+    n[TCE_ENTRIES] += pages
+    return calls, calls * par[STUFF_NS], pages * par[ENTRY_NS]
+
+
+@kernel
+def call(
+    f: Floats, server: int, par: Ints, now: float, calls: int, calls_ns: int, entries_ns: int
+) -> float:
+    """When a CPU is done with calls that take it ``calls_ns`` and ``entries_ns``.
+
+    Not before the hypervisor, which has a ceiling for all CPUs together, has had its share.
+    """
+    done = now + calls_ns + entries_ns
+    if par[CEILING_PER_S] == 0:
+        return done
+    share = calls * 1_000_000_000 // par[CEILING_PER_S] + entries_ns
+    return max(done, serve(f, server, now, share))
+
+
+@compiled
+def _put_all(n: Ints, f: Floats, par: Ints, now: float, pages: Ints) -> float:
+    for i in range(len(pages)):
+        calls, calls_ns, entries_ns = put_entries(n, par, pages[i])
+        now = call(f, 0, par, now, calls, calls_ns, entries_ns)
+    return now
+
+
+@compiled
+def _stuff_all(n: Ints, f: Floats, par: Ints, now: float, pages: Ints) -> float:
+    for i in range(len(pages)):
+        calls, calls_ns, entries_ns = stuff_entries(n, par, pages[i])
+        now = call(f, 0, par, now, calls, calls_ns, entries_ns)
+    return now
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +110,38 @@ class TceCosts:
                 f"{self.entries_per_call} entries per call: the list has 1 to {LIST_ENTRIES}"
             )
 
+    def enter(self, par: Ints) -> None:
+        """Writes them to their places among the parameters of kernels."""
+        par[PUT_NS], par[INDIRECT_NS], par[STUFF_NS] = self.put_ns, self.indirect_ns, self.stuff_ns
+        par[ENTRY_NS], par[ENTRIES_PER_CALL] = self.entry_ns, self.entries_per_call
+        par[CEILING_PER_S] = self.ceiling_per_s
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class TceCounts:
-    """Calls by kind and table entries changed so far."""
+    """Calls by kind and table entries changed, as they now stand in ``n``."""
 
-    put_calls: int = 0
-    indirect_calls: int = 0
-    stuff_calls: int = 0
-    entries: int = 0
+    n: Ints
+
+    @property
+    def put_calls(self) -> int:
+        """H_PUT_TCE."""
+        return int(self.n[PUT_CALLS])
+
+    @property
+    def indirect_calls(self) -> int:
+        """H_PUT_TCE_INDIRECT."""
+        return int(self.n[INDIRECT_CALLS])
+
+    @property
+    def stuff_calls(self) -> int:
+        """H_STUFF_TCE."""
+        return int(self.n[STUFF_CALLS])
+
+    @property
+    def entries(self) -> int:
+        """Entered or taken out."""
+        return int(self.n[TCE_ENTRIES])
 
     @property
     def calls(self) -> int:
@@ -65,44 +155,27 @@ class TceTable:
 
     costs: TceCosts
     hypervisor: SerialServer = field(default_factory=SerialServer)
-    counts: TceCounts = field(default_factory=TceCounts)
+    _n: Ints = field(init=False)
+    _par: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._n, self._par = numbers(), np.zeros(PARAMETERS, np.int64)
+        self.costs.enter(self._par)
+
+    @property
+    def counts(self) -> TceCounts:
+        """So far."""
+        return TceCounts(self._n)
 
     def map(self, now_ns: int, pages: Counts) -> int:
         """When a CPU that begins at ``now_ns`` has made maps of ``pages`` (shape (n,)) each."""
-        costs = self.costs
         _check(pages)
-        several = self._calls(pages[pages > 1])
-        single = int(np.count_nonzero(pages == 1))
-        entries = int(pages.sum())
-        listed = entries - single
-        if costs.entries_per_call == 1:
-            single, several, listed = entries, 0, 0
-        self.counts.put_calls += single
-        self.counts.indirect_calls += several
-        self.counts.entries += entries
-        own_ns = single * costs.put_ns + several * costs.indirect_ns
-        return self._spend(now_ns, own_ns, single + several, listed)
+        return int(_put_all(self._n, self.hypervisor.f, self._par, float(now_ns), pages))
 
     def unmap(self, now_ns: int, pages: Counts) -> int:
         """When a CPU that begins at ``now_ns`` has undone maps of ``pages`` (shape (n,)) each."""
         _check(pages)
-        calls = self._calls(pages)
-        entries = int(pages.sum())
-        self.counts.stuff_calls += calls
-        self.counts.entries += entries
-        return self._spend(now_ns, calls * self.costs.stuff_ns, calls, entries)
-
-    def _calls(self, pages: Counts) -> int:
-        return int((-(-pages // self.costs.entries_per_call)).sum())
-
-    def _spend(self, now_ns: int, calls_ns: int, calls: int, listed: int) -> int:
-        """A CPU is done when its own work is done, and the hypervisor's share of it."""
-        listed_ns = listed * self.costs.entry_ns
-        own_ns = now_ns + calls_ns + listed_ns
-        if not self.costs.ceiling_per_s:
-            return own_ns
-        shared_ns = calls * 1_000_000_000 // self.costs.ceiling_per_s + listed_ns
-        return max(own_ns, self.hypervisor.serve_one(now_ns, shared_ns))
+        return int(_stuff_all(self._n, self.hypervisor.f, self._par, float(now_ns), pages))
 
 
 def _check(pages: Counts) -> None:

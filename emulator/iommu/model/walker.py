@@ -8,15 +8,15 @@ writes 4 KiB packets; pcie-bench measured independent small DMAs whose walks ove
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.model.contention import SerialServer, Times
+from emulator.iommu.model.contention import Times
 from emulator.iommu.model.errors import ModelError, TimeBackwardsError
+from emulator.kernel import Floats, compiled, kernel
 
 Reads = NDArray[np.int8]
 
@@ -90,31 +90,31 @@ class WalkCosts:
         """
         if np.any(arrivals_ns[1:] < arrivals_ns[:-1]):
             raise TimeBackwardsError("DMAs must come in order of arrival")
-        done = arrivals_ns + (self.base_ns + self.iotlb_hit_ns)
-        walks = self.walk_ns(reads)
-        where = np.flatnonzero(walks)
-        if where.size:
-            arrived = arrivals_ns[where]
-            done[where] += _serve(arrived, walks[where], self.parallelism) - arrived
-        return done
+        waits = np.zeros(len(reads), np.int64)
+        arrivals_ns = np.ascontiguousarray(arrivals_ns)
+        _walk_all(np.zeros(self.parallelism), arrivals_ns, self.walk_ns(reads), waits)
+        return arrivals_ns + (self.base_ns + self.iotlb_hit_ns) + waits
 
 
-def _serve(arrivals_ns: Times, walks_ns: Times, walkers: int) -> Times:
-    """When each walk ends, if the next in order takes the first walker that is free."""
-    ends = np.empty(len(walks_ns), np.int64)
-    if int(walks_ns.min()) == int(walks_ns.max()):
-        # Walks of one length end in the order they began: the walkers take turns.
-        for first in range(walkers):
-            turn = slice(first, None, walkers)
-            ends[turn] = SerialServer().serve(arrivals_ns[turn], walks_ns[turn])
-        return ends
-    free = [0] * walkers
-    for position, (arrival, walk) in enumerate(
-        zip(arrivals_ns.tolist(), walks_ns.tolist(), strict=True)
-    ):
-        ends[position] = end = max(arrival, free[0]) + walk
-        heapq.heapreplace(free, end)
-    return ends
+@kernel
+def walk_in_turn(free_at: Floats, now: float, walk_ns: float) -> float:
+    """When a walk asked for at ``now`` ends: it takes the first walker that is free.
+
+    ``free_at``: float64[walkers], when each is.
+    """
+    first = 0
+    for walker in range(1, len(free_at)):
+        if free_at[walker] < free_at[first]:
+            first = walker
+    free_at[first] = max(now, free_at[first]) + walk_ns
+    return free_at[first]
+
+
+@compiled
+def _walk_all(free_at: Floats, arrivals: Times, walks: Times, waits: Times) -> None:
+    for i in range(len(walks)):
+        if walks[i] > 0:
+            waits[i] = walk_in_turn(free_at, arrivals[i], walks[i]) - arrivals[i]
 
 
 def fs_throughput_gbps(packet_bytes: int, reads_per_packet: float, costs: WalkCosts) -> float:

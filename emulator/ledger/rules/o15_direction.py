@@ -38,7 +38,7 @@ class DirectionRule(Rule):
     ) -> None:
         """A page that is not mapped at all is O-1's."""
         live, write = self.state.live, kind is RingKind.RX_DESC
-        if live.big or live.allows(iovas, lengths, write):
+        if live.big or live.explains(iovas, lengths, write, None):
             return
         verb = "written" if write else "read"
         for page in self.state.pages_of(iovas, lengths):
@@ -62,6 +62,8 @@ class DirectionRule(Rule):
     ) -> None:
         """A read that meets a posted receive buffer and no posted transmit buffer or ring."""
         if write or self.state.by_order:
+            return
+        if not self.state.owns_any(iovas, lengths, RingKind.RX_DESC):
             return
         for page in self.state.owned_among((iovas >> _SHIFT).tolist(), RingKind.RX_DESC):
             if not self._readable_for(page):

@@ -9,16 +9,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT, Mapping, target_of
-from emulator.ledger.live import LiveSet
+from emulator.iommu.mapping import PAGE_SHIFT, Mapping, target_of
 from emulator.ledger.rules.base import Rule
 from emulator.ledger.signals import Signal
 from emulator.ports import RingKind
-
-# Operands as arrays: numpy takes half as long as with a Python int to convert.
-_SHIFT = np.array(PAGE_SHIFT, np.uint64)
-_SHIFT_TARGET = np.array(PAGE_SHIFT)
-_INNER, _PAGE = np.array(PAGE_MASK), np.array(PAGE_MASK + 1)
 
 
 class LiveSetRule(Rule):
@@ -69,7 +63,7 @@ class LiveSetRule(Rule):
         if not all_ok:
             iovas, lengths = iovas[ok], lengths[ok]
             targets = None if targets is None else targets[ok]
-        if not len(iovas) or self._batch_is_fine(iovas, lengths, write, targets):
+        if self.state.live.explains(iovas, lengths, write, targets):
             return
         places = [None] * len(iovas) if targets is None else targets.tolist()
         for iova, length, target in zip(iovas.tolist(), lengths.tolist(), places, strict=True):
@@ -98,26 +92,6 @@ class LiveSetRule(Rule):
                 )
                 self.report(now_ns, cause, iova, length)
 
-    def _batch_is_fine(
-        self,
-        iovas: NDArray[np.uint64],
-        lengths: NDArray[np.int64],
-        write: bool,
-        targets: NDArray[np.int64] | None,
-    ) -> bool:
-        live = self.state.live
-        if live.big:
-            return _within_one(live, iovas, lengths, write, targets)
-        ends = iovas.view(np.int64) & _INNER
-        ends += lengths
-        if np.count_nonzero(ends > _PAGE):
-            return False
-        frames = live.writable if write else live.readable
-        due = list(map(frames.get, (iovas >> _SHIFT).tolist()))
-        if targets is None:
-            return None not in due
-        return bool((targets >> _SHIFT_TARGET).tolist() == due)
-
     def _cause(self, iova: int, length: int, write: bool, target: int | None) -> str:
         """What is wrong with one access; empty if nothing."""
         verb = "write" if write else "read"
@@ -134,26 +108,3 @@ class LiveSetRule(Rule):
                     return f"{verb} landed at {target:#x}, the live mapping says {due:#x}"
             at = mapping.end
         return ""
-
-
-def _within_one(
-    live: LiveSet,
-    iovas: NDArray[np.uint64],
-    lengths: NDArray[np.int64],
-    write: bool,
-    targets: NDArray[np.int64] | None,
-) -> bool:
-    """Whether one big mapping holds all accesses, as without a vIOMMU."""
-    low = int(iovas.min())
-    high = int(iovas.max()) + int(lengths.max())
-    for mapping in live.big:
-        if mapping.iova <= low and high <= mapping.end:
-            break
-    else:
-        return False
-    if not (mapping.writable if write else mapping.readable):
-        return False
-    if targets is None or mapping.memory is None:
-        return True
-    base = target_of(mapping.memory, mapping.offset) - mapping.iova
-    return bool((targets - iovas.view(np.int64) == base).all())

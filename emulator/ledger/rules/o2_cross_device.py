@@ -71,7 +71,7 @@ class CrossDeviceRule(Rule):
         targets: NDArray[np.int64] | None,
     ) -> None:
         """Looks at every access that this device's live set does not explain."""
-        if all_ok and not self.state.live.big and self._all_live(iovas):
+        if all_ok and self.state.live.holds(iovas, lengths):
             return
         for iova, length, done in zip(iovas.tolist(), lengths.tolist(), ok.tolist(), strict=True):
             self._judge(now_ns, iova, length, write, "succeeded" if done else "was refused")
@@ -91,15 +91,11 @@ class CrossDeviceRule(Rule):
         """Looks for the receive buffers' pages among the other devices' receive buffers."""
         if kind is not RingKind.RX_DESC:
             return
-        frames, users = self.state.live.writable, self.commons.frames.users
+        live, users = self.state.live, self.commons.frames.users
         for page in self.state.pages_of(iovas, lengths):
-            frame = frames.get(page)
+            frame = live.writable_frame(page)
             if frame is not None and len(users.get(frame, ())) > 1:
                 self._judge_shared_buffer(now_ns, page, frame)
-
-    def _all_live(self, iovas: NDArray[np.uint64]) -> bool:
-        owners = self.state.live.owners
-        return all(map(owners.__contains__, (iovas >> PAGE_SHIFT).tolist()))
 
     def _judge(self, now_ns: int, iova: int, length: int, write: bool, what: str) -> None:
         if self.state.live.find(iova) is not None:

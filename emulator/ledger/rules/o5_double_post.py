@@ -51,7 +51,8 @@ class DoublePostRule(Rule):
         if int(lengths.max()) * 2 <= PAGE_SIZE:
             self._judge_small(now_ns, queue, iovas.tolist())
         else:
-            self._judge_pages(now_ns, queue, self.state.pages_of(iovas, lengths))
+            owned = self.state.owns_any(iovas, lengths, kind)
+            self._judge_pages(now_ns, queue, self.state.pages_of(iovas, lengths), owned)
 
     def returned(
         self,
@@ -82,11 +83,10 @@ class DoublePostRule(Rule):
             for iova in fact.iovas:
                 self._held.pop(iova, None)
 
-    def _judge_pages(self, now_ns: int, queue: int, pages: list[int]) -> None:
-        owned = self.state.owned_among(pages, RingKind.RX_DESC)
+    def _judge_pages(self, now_ns: int, queue: int, pages: list[int], owned: bool) -> None:
         if not owned and len(set(pages)) == len(pages):
             return
-        taken = set(owned)
+        taken = set(self.state.owned_among(pages, RingKind.RX_DESC))
         for page in pages:
             if page in taken:
                 self._speak(now_ns, queue, page << PAGE_SHIFT, PAGE_SIZE)

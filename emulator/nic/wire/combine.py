@@ -21,9 +21,11 @@ class Combine:
         for wire in self._wires:
             if room <= 0:
                 break
-            batches.append(wire.receive(room, now_ns))
-            room -= len(batches[-1])
-        return FrameBatch.concat(batches)
+            batch = wire.receive(room, now_ns)
+            if len(batch.lengths):
+                batches.append(batch)
+                room -= len(batch.lengths)
+        return batches[0] if len(batches) == 1 else FrameBatch.concat(batches)
 
     def transmit(self, frames: FrameBatch, now_ns: int) -> None:
         """See :class:`~emulator.nic.wire.base.Wire`."""

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from emulator.frames import FrameBatch
+from emulator.frames import NO_FRAMES, FrameBatch
 from emulator.nic.config import ETHERNET_HEADER
 
 MAC_BYTES: Final = 6
@@ -50,6 +50,8 @@ class FrameQueue:
 
     def take(self, room: int) -> FrameBatch:
         """Removes and returns the first ``room`` frames, or all if there are fewer."""
+        if not self._count:
+            return NO_FRAMES
         parts = []
         while room > 0 and self._batches:
             batch = self._batches.popleft()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.frames import FrameBatch
+from emulator.kernel import loop
 from emulator.nic.rows import heads, windows
 from emulator.nic.steering import ETHERTYPE_TEST
 
@@ -58,17 +59,43 @@ def build(
     lengths: NDArray[np.int64],
 ) -> FrameBatch:
     """Test frames of ``lengths`` bytes (each at least 30). All arrays are int64[n]."""
-    count, width = len(lengths), int(lengths.max(initial=HEADER_END))
-    rows = np.empty((count, width), np.uint8)
-    header = np.zeros(count, HEADER)
+    header = np.zeros(1, HEADER)
     header["dst"], header["src"] = np.frombuffer(dst, np.uint8), np.frombuffer(src, np.uint8)
     header["type"], header["magic"] = ETHERTYPE_TEST, MAGIC
-    header["flow"], header["sequence"] = flows, sequences
-    rows[:, :HEADER_END] = header.view(np.uint8).reshape(count, HEADER_END)
-    if width > HEADER_END:
-        rows[:, HEADER_END:] = _filler(_bases(flows, sequences), width - HEADER_END)
-    offsets = np.arange(count, dtype=np.int64) * width
-    return FrameBatch(rows.reshape(-1), offsets, lengths)
+    offsets = np.cumsum(lengths) - lengths
+    data = np.empty(int(lengths.sum()), np.uint8)
+    _fill(data, offsets, lengths, header.view(np.uint8), _RAMP, flows, sequences)
+    return FrameBatch(data, offsets, lengths)
+
+
+_FLOW_AT: Final = HEADER_END - 12
+_SEQUENCE_AT: Final = HEADER_END - 8
+
+
+@loop
+def _fill(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    header: NDArray[np.uint8],
+    ramp: NDArray[np.uint8],
+    flows: NDArray[np.int64],
+    sequences: NDArray[np.int64],
+) -> int:
+    """Writes frame ``i`` to its place in ``data``: ``header`` with its numbers, then its filler."""
+    for i in range(len(lengths)):
+        frame = data[offsets[i] : offsets[i] + lengths[i]]
+        frame[:HEADER_END] = header
+        for k in range(4):
+            frame[_FLOW_AT + k] = flows[i] >> (24 - 8 * k) & 0xFF
+        for k in range(8):
+            frame[_SEQUENCE_AT + k] = sequences[i] >> (56 - 8 * k) & 0xFF
+        filler = frame[HEADER_END:]
+        base = (sequences[i] * 31 + flows[i] * 17) & 0xFF
+        source = ramp[base : base + len(filler)]
+        for k in range(len(filler)):  # a slice assignment would take ten times as long
+            filler[k] = source[k]
+    return 0
 
 
 @dataclass(frozen=True)
@@ -99,14 +126,17 @@ def check(frames: FrameBatch) -> Verdicts:
     return Verdicts(test, intact, flows, sequences)
 
 
-def ranks(flows: NDArray[np.int64], flow_count: int) -> NDArray[np.int64]:
-    """int64[n]: how many earlier elements of ``flows`` (0 to ``flow_count - 1``) are equal."""
-    order = np.argsort(flows, kind="stable")
-    counts = np.bincount(flows, minlength=flow_count)
-    starts = np.cumsum(counts) - counts
-    result = np.empty(len(flows), np.int64)
-    result[order] = np.arange(len(flows)) - starts[flows[order]]
-    return result
+@loop
+def number(flows: NDArray[np.int64], sent: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64[n]: the sequence numbers of frames of ``flows``, of which ``sent`` went before.
+
+    Each of ``flows`` is an index of ``sent``, which counts the new ones.
+    """
+    sequences = np.empty(len(flows), np.int64)
+    for i in range(len(flows)):
+        sequences[i] = sent[flows[i]]
+        sent[flows[i]] += 1
+    return sequences
 
 
 class Checker:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import socket
 from collections.abc import Iterator
@@ -16,7 +17,9 @@ from emulator.frames import FrameBatch
 from emulator.nic.wire.testframes import check
 from emulator.vfio_user import messages as wire
 from testbed.bench import pingpong
+from testbed.bench.compare import kernel_flavour
 from testbed.bench.feeder import Feeder, _connect
+from testbed.scenario import BenchNic, load_scenario
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -139,3 +142,15 @@ def test_unknown_exchange_starts_no_process() -> None:
     with pytest.raises(KeyError):
         pingpong.measure("write")
     assert set(multiprocessing.active_children()) <= before
+
+
+@pytest.mark.parametrize(
+    ("nics", "flavour"), [(("virtio-net",), "cloud"), (("virtio-net", "igb"), "full")]
+)
+def test_full_kernel_is_fetched_only_for_nics_the_cloud_kernel_lacks(
+    nics: tuple[BenchNic, ...], flavour: str
+) -> None:
+    plan = load_scenario("bench").bench
+    assert plan is not None
+    assert kernel_flavour(plan) == "full"
+    assert kernel_flavour(dataclasses.replace(plan, nics=nics)) == flavour

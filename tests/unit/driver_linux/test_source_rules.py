@@ -12,7 +12,22 @@ ROOT = Path(__file__).parents[3]
 DRIVER = ROOT / "driver" / "linux"
 GENERATED = {"dmabed_hw.h"}
 SOURCES = sorted(path for path in DRIVER.rglob("*.[ch]") if not path.name.endswith(".mod.c"))
-HOT_PATH = [DRIVER / f"dmabed_{name}.c" for name in ("rx", "rx_pool", "rx_map", "tx")]
+HOT_PATH = [
+    DRIVER / f"dmabed_{name}.c"
+    for name in (
+        "rx",
+        "rx_page",
+        "rx_pool",
+        "rx_map",
+        "rx_array",
+        "rx_flip",
+        "rx_order",
+        "rx_recycle",
+        "rx_shadow",
+        "rx_bulk",
+        "tx",
+    )
+]
 COMPLETION_FIELDS = ("hash", "len", "id", "frame_len", "status")
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 45

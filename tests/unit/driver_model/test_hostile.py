@@ -30,6 +30,8 @@ from emulator.nic.wire.generator import Fixed
 from pool.interface import PoolConfig
 from pool.map_per_packet import MapPerPacket
 from pool.page_pool import PagePool
+from pool.ports import NO_ADDRESS
+from pool.steps import unmap
 from tests.unit.driver_model.support import (
     MODES,
     Bed,
@@ -283,9 +285,9 @@ class UnmapsEarly(MapPerPacket):
     """Planted bug: unmaps, with the buffer received, one that is still posted."""
 
     def receive(self, batch, lengths):
-        posted = self._pages.mapped()
+        posted = np.flatnonzero(self.state.iova != NO_ADDRESS)
         posted = posted[~np.isin(posted, batch.pfns)]
-        self._unmap(posted[:1])
+        unmap(self.state, self.ports, len(posted[:1]), 0, posted)
         return super().receive(batch, lengths)
 
 

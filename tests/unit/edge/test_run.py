@@ -25,6 +25,7 @@ CLEAN: dict[str, Any] = {
     "windows": 0,
     "open": 0,
     "posted": 0,
+    "at_once": 0,
 }
 CHECKED = Reception(1000, 1.0, 0, 0)
 RECEIVED: dict[str, Any] = {"packets": 1001, "seconds": 2.0, "errors": 0, "short": 0}
@@ -46,6 +47,12 @@ def test_case_without_blemish_is_clean_and_carries_the_figures() -> None:
     assert case.packets_per_second == 500.0
     assert case.stale_window_ns is None and not case.stale_open
     assert (case.map_ns, case.unmap_ns, case.map_p50_ns, case.unmap_p50_ns) == (100, 200, 90, 180)
+
+
+def test_case_is_exposed_even_if_the_queue_was_flushed_just_before_the_release() -> None:
+    case = result(at_once=64)
+    assert (case.verdict, case.stale_at_once, case.live_after_release) == ("exposed", 64, 0)
+    assert result(at_once=1).verdict == "clean"
 
 
 def test_broken_rule_makes_a_case_violated_though_it_is_exposed_too() -> None:

@@ -177,3 +177,35 @@ def test_batches_do_what_single_accesses_do(accesses, same, write):
     assert (batch_memory.array == single_memory.array).all()
     assert sorted(batch.log.refused) == sorted(single.log.refused)
     assert sum(a[2] for a in batch.log.made) == sum(a[2] for a in single.log.made)
+
+
+@pytest.mark.parametrize("length", [16, PAGE + 16], ids=["one page", "two pages"])
+def test_second_write_at_one_place_goes_where_that_is_by_now(dma, memory, length):
+    """A completion ring is written twice at each place: what was found for the first may be old."""
+    dma.write(5 * PAGE, bytes([1] * length))
+    dma.space.unmap(5 * PAGE, PAGE, 0)
+    with pytest.raises(DmaFault, match="not mapped"):
+        dma.write(5 * PAGE, bytes([2] * length))
+    dma.space.map(5 * PAGE, PAGE, memory, 100 * PAGE, True, True, 0)
+    dma.write(5 * PAGE, bytes([3] * length))
+    assert memory.array[place(5 * PAGE)] == 1
+    assert memory.array[100 * PAGE] == 3
+    dma.space.unmap_all(0)
+    with pytest.raises(DmaFault, match="not mapped"):
+        dma.write(5 * PAGE, bytes([4] * length))
+
+
+def test_second_write_at_one_place_is_refused_once_the_gate_is_closed(dma, memory):
+    dma.write(5 * PAGE, b"one")
+    dma.gate.set(False, "bus mastering is off")
+    with pytest.raises(DmaFault, match="bus mastering is off"):
+        dma.write(5 * PAGE, b"two")
+    assert memory.array[place(5 * PAGE) :][:3].tobytes() == b"one"
+
+
+def test_read_is_not_taken_for_the_write_before_it_at_the_same_place(dma):
+    dma.space.unmap(5 * PAGE, PAGE, 0)
+    dma.space.map(5 * PAGE, PAGE, FakeMemory(), 0, False, True, 0)
+    dma.write(5 * PAGE, b"abc")
+    with pytest.raises(DmaFault, match="without permission to read"):
+        dma.read(5 * PAGE, 3)

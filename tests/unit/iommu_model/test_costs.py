@@ -133,6 +133,8 @@ def without(key):
         ),
         (changed("ways = { value = 0", "ways = { value = 3"), r"\[iotlb", "divide evenly"),
         (STRICT + "\n[tce]\n", r"\[tce", "with translation 'page-tables'"),
+        (changed('"tree"', '"bitmap"'), "allocator", "'bitmap' with translation 'page-tables'"),
+        (without("next_page_ns"), r"\[map", "needs next_page_ns"),
         (changed('"strict"', '"stric"'), "invalidation_mode", "allowed: none, strict"),
         (STRICT + "\nx ==\n", "x ==", "line"),
     ],

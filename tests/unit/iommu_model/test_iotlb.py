@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.iommu.model import lru
 from emulator.iommu.model.errors import ModelError
 from emulator.iommu.model.iotlb import CacheSizes, SetAssociative, TranslationCaches
 from emulator.iommu.model.lru import Lru
@@ -57,29 +56,6 @@ def test_batches_miss_exactly_where_a_plain_lru_misses(batches, entries):
         expected, held = plain_lru(batch.tolist(), entries, held)
         assert cache.access(batch).tolist() == expected
         assert cache.keys().tolist() == list(held)
-
-
-@pytest.mark.parametrize("working_set", [100, 128, 160, 1024, 16384])
-def test_array_path_and_stepping_agree_on_long_batches(working_set, monkeypatch):
-    keys = np.random.default_rng(5).integers(0, working_set, 60_000)
-    fast, slow = Lru(128), Lru(128)
-    by_array = fast.access(keys)
-    monkeypatch.setattr(Lru, "_decide", lambda *_: None)
-    assert (by_array == slow.access(keys)).all()
-    assert fast.keys().tolist() == slow.keys().tolist()
-
-
-def test_common_patterns_are_decided_without_stepping(monkeypatch):
-    """Rings below and above the reach, runs, and a NIC's packets: speed rests on this."""
-    monkeypatch.setattr(Lru, "_step", lambda *_: pytest.fail("stepped through a batch"))
-    packet = np.arange(30_000)
-    patterns = [packet % 64, packet % 1024, packet // 256, packet]
-    patterns.append(
-        np.stack([packet // 256 + 10**6, packet % 1024, np.full_like(packet, 7)], 1).ravel()
-    )
-    for keys in patterns:
-        Lru(128).access(keys)
-    assert lru._SMALL <= 256
 
 
 def test_invalidated_key_misses_and_its_entry_is_free_again():

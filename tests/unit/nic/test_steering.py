@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from emulator.frames import FrameBatch
-from emulator.nic.rows import heads
-from emulator.nic.steering import HEAD, flow_hash
+from emulator.nic.steering import Filter, by_queue, steer
 from emulator.nic.wire.testframes import build
 
 
 def hashes(frames: list[bytes]) -> list[int]:
     batch = FrameBatch.of(frames)
-    return [int(h) for h in flow_hash(heads(batch, HEAD), batch.lengths)]
+    passed, found = steer(batch, Filter(mac=0, promisc=True, allmulti=False))
+    assert len(passed) == len(frames)
+    return found.tolist()
 
 
 def packet(
@@ -64,3 +65,26 @@ def test_hash_of_a_test_frame_is_its_flow_whatever_else_is_in_the_batch() -> Non
     frames = build(b"\xff" * 6, b"\2" * 6, flows, np.zeros(3, np.int64), np.full(3, 60))
     assert hashes(list(frames)) == [0, 5, 70000]
     assert hashes([*frames, packet()])[:3] == [0, 5, 70000]
+
+
+def test_frames_of_a_queue_keep_their_order_and_none_is_left_out() -> None:
+    flows = np.random.default_rng(4).integers(0, 1 << 32, 500, dtype=np.uint32)
+    order, ends = by_queue(flows, 3)
+    np.testing.assert_array_equal(order, np.argsort(flows % 3, kind="stable"))
+    np.testing.assert_array_equal(ends, np.cumsum(np.bincount(flows % 3, minlength=3)))
+
+
+@pytest.mark.parametrize(
+    ("promisc", "allmulti", "passing"),
+    [(True, False, [0, 1, 2, 3]), (False, True, [0, 1, 2]), (False, False, [0, 1])],
+)
+def test_filter_takes_its_own_address_broadcast_and_what_it_is_told_to(
+    promisc: bool, allmulti: bool, passing: list[int]
+) -> None:
+    mac = bytes.fromhex("02dbed00000a")
+    stations = [mac, b"\xff" * 6, b"\x01" + mac[1:], mac[:5] + b"\x0b"]
+    runt = mac + bytes(7)
+    frames = FrameBatch.of([*(station + packet()[6:] for station in stations), runt])
+    passed, hashes = steer(frames, Filter(int.from_bytes(mac, "little"), promisc, allmulti))
+    assert [data[:6] for data in passed] == [stations[i] for i in passing]
+    assert len(hashes) == len(passing)

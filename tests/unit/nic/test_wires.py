@@ -20,6 +20,7 @@ from emulator.nic.wire.generator import (
     GeneratorError,
     Imix,
     Range,
+    Sizes,
 )
 from emulator.nic.wire.loop import Loop
 from emulator.nic.wire.peer import Peer
@@ -66,6 +67,20 @@ def test_test_frame_is_laid_out_as_documented() -> None:
         seen[flow] += 1
         filler = bytes((sequence * 31 + flow * 17 + k) & 0xFF for k in range(30))
         assert data[30:] == filler
+
+
+@pytest.mark.parametrize("sizes", [Fixed(60), Fixed(1514), Range(60, 1514)])
+def test_frames_made_ahead_are_not_counted_as_sent_and_none_is_lost(sizes: Sizes) -> None:
+    """Takes of every size, so that they end before, at and behind the end of what is made ahead."""
+    config = GeneratorConfig(seed=9, sizes=sizes, flows=3)
+    generator, checker, taken = Generator(config), Checker(), np.zeros(3, np.int64)
+    for room in (1, 1022, 1, 1, 172, 173, 174, 2000, 5):
+        frames = generator.receive(room, 0)
+        checker.take(frames)
+        taken += np.bincount(check(frames).flows, minlength=3)
+        np.testing.assert_array_equal(generator.sent, taken)
+    assert generator.total_sent == checker.frames == taken.sum()
+    assert (checker.corrupt, checker.misordered, checker.others) == (0, 0, 0)
 
 
 def test_imix_has_its_shares() -> None:

@@ -157,4 +157,5 @@ class PlainPages:
     """``pages`` without what :mod:`pool.ports` adds to an allocator."""
 
     def __init__(self, pages):
+        self.span = pages.span
         self.alloc_pages, self.free_pages = pages.alloc_pages, pages.free_pages

@@ -8,27 +8,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pool import ring
 from pool.buffers import BufferBatch
 from pool.errors import NotOutstandingError, PoolClosedError, PoolError, WrongDomainError
 from pool.interface import Context, Direction, PoolConfig
 from pool.page_pool import PagePool
-from pool.ptr_ring import PtrRing
 from tests.unit.pool.fakes import StrictDma, StrictPages
 
 
-def make(ring=1024, total=8192, refuse=(), **options):
+def make(size=1024, total=8192, refuse=(), **options):
     pages = StrictPages(total)
     dma = StrictDma(pages, refuse=refuse)
-    return PagePool(pages, dma, PoolConfig(pool_size=ring), **options), pages, dma
+    return PagePool(pages, dma, PoolConfig(pool_size=size), **options), pages, dma
 
 
 class OneByOne:
     """The kernel's functions for one page each, on frame numbers."""
 
-    def __init__(self, ring, frames):
+    def __init__(self, size, frames):
         self.cache, self.frames = [], deque(frames)
-        self.ring, self.head, self.tail, self.prod = [None] * ring, 0, 0, 0
-        self.batch = 16 if ring // 2 >= 16 else 1
+        self.ring, self.head, self.tail, self.prod = [None] * size, 0, 0, 0
+        self.batch = 16 if size // 2 >= 16 else 1
         counters = ["fast", "slow", "empty", "refill", "cache_full", "ring_full"]
         counters += ["recycled_cache", "recycled_ring"]
         self.stats = dict.fromkeys(counters, 0)
@@ -77,12 +77,12 @@ class OneByOne:
 
 @settings(deadline=None, max_examples=150)
 @given(
-    ring=st.sampled_from([1, 8, 31, 32, 64, 200]),
+    size=st.sampled_from([1, 8, 31, 32, 64, 200]),
     steps=st.lists(st.tuples(st.integers(0, 150), st.sampled_from(["take", "napi", "remote"]))),
 )
-def test_batches_do_what_single_pages_do_in_the_kernel(ring, steps):
-    pool, pages, _ = make(ring, total=100_000)
-    kernel = OneByOne(ring, range(16, 100_016))
+def test_batches_do_what_single_pages_do_in_the_kernel(size, steps):
+    pool, pages, _ = make(size, total=100_000)
+    kernel = OneByOne(size, range(16, 100_016))
     out = BufferBatch.empty()
     for n, what in steps:
         if what == "take":
@@ -121,13 +121,13 @@ def test_napi_returns_cost_no_atomic():
 
 
 def test_full_ring_unmaps_and_frees():
-    pool, pages, dma = make(ring=8)
+    pool, pages, dma = make(size=8)
     pool.give(pool.take(64), Context.REMOTE)
     assert (pool.counters.ring_full, dma.unmaps, len(pages.live)) == (56, 56, 8)
 
 
 def test_bulk_return_counts_a_full_ring_once_per_bulk():
-    pool, _, _ = make(ring=40, return_bulk=16)
+    pool, _, _ = make(size=40, return_bulk=16)
     pool.give(pool.take(64), Context.REMOTE)
     assert (pool.counters.recycled_ring, pool.counters.ring_full) == (40, 2)
     assert pool.counters.released == 24
@@ -219,12 +219,12 @@ def test_frames_never_seen_are_refused():
 
 
 def test_a_ring_is_full_while_consumed_entries_are_not_cleared():
-    ring = PtrRing(64)
-    assert ring.produce(np.arange(64)) == 64
-    assert ring.consume(15).tolist() == list(range(15))
-    assert ring.room == 0
-    ring.consume(1)
-    assert ring.room == 16
+    queue = ring.make(64)
+    assert [ring.produce(queue, pfn) for pfn in range(65)] == [True] * 64 + [False]
+    assert [ring.consume(queue) for _ in range(15)] == list(range(15))
+    assert ring.room(queue) == 0
+    ring.consume(queue)
+    assert ring.room(queue) == 16
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class PoolMachine(RuleBasedStateMachine):
     def end_shared(self):
         """Ends what outlives the pool."""
 
-    @precondition(lambda self: not self.pool._closing)
+    @precondition(lambda self: not self.pool.closing)
     @rule(n=st.integers(0, 300))
     def take(self, n):
         self.patience -= 1
@@ -71,7 +71,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert [self.dma.place(iova) for iova in iovas.tolist()] == places.tolist()
         self.posted = BufferBatch.concat([self.posted, batch])
 
-    @precondition(lambda self: not self.pool._closing or not self.pool.guarantees.unmapped_by_close)
+    @precondition(lambda self: not self.pool.closing or not self.pool.guarantees.unmapped_by_close)
     @rule(data=st.data())
     def receive(self, data):
         batch, self.posted = self._pick(data, self.posted)
@@ -184,7 +184,7 @@ class SharedCache(PoolMachine):
     strategy = STRATEGIES["mapping_cache"]
 
     def build(self, config):
-        self.cache = MappingCache(self.dma, config.pool_size, config.direction)
+        self.cache = MappingCache(self.pages, self.dma, config.pool_size, config.direction)
         return self.strategy(self.pages, self.dma, config, cache=self.cache)
 
     def end_shared(self):
@@ -193,9 +193,14 @@ class SharedCache(PoolMachine):
 
 class PlainScatterlist(PoolMachine):
     strategy = STRATEGIES["scatterlist_cache"]
+    set_pages = 3
 
     def build(self, config):
-        return self.strategy(self.pages, PlainDma(self.dma), config, set_pages=3)
+        return self.strategy(self.pages, PlainDma(self.dma), config, set_pages=self.set_pages)
+
+
+class PlainLargeSets(PlainScatterlist):
+    set_pages = 150
 
 
 def with_options(name, **options):
@@ -210,6 +215,7 @@ MACHINES = {name: with_options(name) for name in STRATEGIES} | {
     "direct_window shared": SharedWindow,
     "mapping_cache shared": SharedCache,
     "scatterlist_cache plain": PlainScatterlist,
+    "scatterlist_cache plain, sets of more than two batches": PlainLargeSets,
 }
 
 

@@ -48,6 +48,7 @@ def make_case(strategy: str, iommu: str, frame_bytes: int) -> CaseResult:
         map_p50_ns=None if pool else (59_000.0 if mapping else 45.0),
         unmap_p50_ns=None if pool else (57_000.0 if mapping else 30.0),
         live_after_release=(4096 if pool else 812) if lazy else 0,
+        stale_at_once=(4096 if pool else 1000) if lazy else 0,
         stale_window_ns=(9_810_000 if not pool else 2_460_000_000) if lazy else None,
         stale_open=lazy and pool and frame_bytes == 1500,
         verdict="exposed" if lazy else "clean",

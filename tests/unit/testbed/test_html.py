@@ -128,4 +128,5 @@ def test_bench_alone_makes_a_page(bench: RunResult) -> None:
     checker = Checker(render_html(bench, ()))
     assert checker.problems == []
     assert "virtio-lazy, 64 B" in checker.text
+    assert "ours / best of QEMU's" in checker.text
     assert "Violations" not in checker.text

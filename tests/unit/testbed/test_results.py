@@ -94,7 +94,7 @@ def changed(run: RunResult, change: Callable[[dict[str, Any]], object]) -> str:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema="dmabed.results/2"), '"dmabed.results/2" is unknown'),
+        (lambda d: d.update(schema="dmabed.results/3"), '"dmabed.results/3" is unknown'),
         (lambda d: d.pop("schema"), "schema: missing"),
         (lambda d: d.update(colour=1), 'unknown key "colour"; known: created'),
         (lambda d: d.pop("seed"), 'the key "seed" is missing'),

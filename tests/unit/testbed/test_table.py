@@ -51,7 +51,7 @@ def test_counts_per_packet_have_four_decimals(with_case: Callable[..., RunResult
 
 
 def test_wide_row_shows_every_figure_in_its_column(run: RunResult) -> None:
-    wanted = "map_per_packet virtio-lazy 64 15444 1.0000 1.0000 12.87 0.12x 61.24 58.90 812"
+    wanted = "map_per_packet virtio-lazy 64 15444 1.0000 1.0000 12.87 0.12x 61.24 58.90 812 1000"
     row = rows(printed(run, 160), "virtio-lazy")[0]
     assert " ".join(row) == f"{wanted} 9.81 ms exposed"
 
@@ -132,6 +132,7 @@ def test_curve_table_with_one_strategy_has_dashes(run: RunResult) -> None:
 def test_bench_table_has_nics_down_and_iommus_across(bench: RunResult) -> None:
     lines = printed(bench, 100)
     assert ["virtio-net", "86.00", "86.00"] in [line.split() for line in lines]
+    assert "ours / best of QEMU's 2.34x 2.34x" in [" ".join(line.split()) for line in lines]
 
 
 def test_text_file_has_no_trailing_blanks(run: RunResult) -> None:

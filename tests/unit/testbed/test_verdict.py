@@ -145,6 +145,25 @@ def test_curve_with_latency_0_alone_says_nothing(run: RunResult) -> None:
 def test_bench_compares_with_the_best_rival(bench: RunResult) -> None:
     text = said(bench, "bench").splitlines()[0]
     assert text.startswith("64 B, none: dmabed page_pool receives 2.34x what virtio-net does")
+    assert "under virtio-lazy runs at 100 % of its rate without an IOMMU" in said(bench, "bench")
+
+
+def test_bench_factor_below_two_is_a_warning(bench: RunResult) -> None:
+    slow = tuple(
+        dataclasses.replace(row, packets_per_second=100_000.0) if "pool" in row.nic else row
+        for row in bench.bench
+    )
+    levels = [f.level for f in findings(dataclasses.replace(bench, bench=slow)) if "QEMU" in f.text]
+    assert levels == ["warn", "warn"]
+    assert "good" in [f.level for f in findings(bench)]
+
+
+def test_nic_that_received_nothing_is_no_rival(bench: RunResult) -> None:
+    dead = tuple(
+        dataclasses.replace(row, packets_per_second=0.0) if "dmabed" not in row.nic else row
+        for row in bench.bench
+    )
+    assert "QEMU's own" not in said(dataclasses.replace(bench, bench=dead), "bench")
 
 
 def test_titles_follow_the_numbers(run: RunResult, with_case: Callable[..., RunResult]) -> None:
@@ -154,3 +173,11 @@ def test_titles_follow_the_numbers(run: RunResult, with_case: Callable[..., RunR
     assert "page_pool keeps 50 to 99 %" in rates_title(slower)
     assert "virtio-lazy leaves up to 4096 mappings alive" in exposure_title(run)
     assert exposure_title(without_lazy(run)) == "No mapping outlived its memory"
+
+
+def test_more_stale_at_once_than_at_release_is_said(
+    run: RunResult, with_case: Callable[..., RunResult]
+) -> None:
+    assert "stale at once" not in said(run, "exposure")
+    changed = with_case(INTEL_POOL_64, stale_at_once=64, verdict="exposed")
+    assert "; at least 64 were stale at once; the longest" in said(changed, "exposure")

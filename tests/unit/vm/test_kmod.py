@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vm.kmod import ModuleTree, load_order, module_name, parse_depends, parse_modules_dep
+from vm.kmod import (
+    ModuleTree,
+    load_order,
+    module_name,
+    parse_depends,
+    parse_modules_dep,
+    without_signature,
+)
 
 
 def test_names_are_what_the_kernel_calls_them() -> None:
@@ -67,6 +74,13 @@ def test_load_order_with_and_without_modules_dep(tmp_path: Path, with_dep: bool)
         "virtio_net",
     ]
     assert tree.read("virtio_net").startswith(b"\x7fELF")
+
+
+def test_signature_goes_and_nothing_else() -> None:
+    info = bytes(8) + (300).to_bytes(4, "big")
+    signed = b"\x7fELF module" + bytes(300) + info + b"~Module signature appended~\n"
+    assert without_signature(signed) == b"\x7fELF module"
+    assert without_signature(b"\x7fELF module") == b"\x7fELF module"
 
 
 def test_kernel_without_modules_has_an_empty_tree() -> None:

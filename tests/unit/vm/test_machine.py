@@ -105,17 +105,31 @@ def test_comparison_nic_is_fed_by_datagrams_and_uses_the_iommu(model: Any) -> No
     ],
 )
 def test_kernel_is_told_strict_or_lazy(iommu: Iommu, words: list[str]) -> None:
-    line = kernel_command_line(GuestConfig(iommu=iommu)).split()
+    line = kernel_command_line(GuestConfig(iommu=iommu), "tcg").split()
     assert [word for word in line if "iommu" in word] == words
 
 
 def test_lock_prefixes_stay_on_one_cpu_only() -> None:
-    assert "noreplace-smp" in kernel_command_line(GuestConfig(cpus=1))
-    assert "noreplace-smp" not in kernel_command_line(GuestConfig(cpus=2))
+    assert "noreplace-smp" in kernel_command_line(GuestConfig(cpus=1), "kvm")
+    assert "noreplace-smp" not in kernel_command_line(GuestConfig(cpus=2), "tcg")
+
+
+@pytest.mark.parametrize(("cpus", "accel", "said"), [(1, "tcg", 1), (2, "tcg", 0), (1, "kvm", 0)])
+def test_apic_timer_is_missing_where_cpus_or_kvm_need_it(cpus: int, accel: Any, said: int) -> None:
+    line = kernel_command_line(GuestConfig(cpus=cpus), accel).split()
+    assert line.count("nolapic_timer") == said
+
+
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_driver_of_virtio_iommu_is_loaded_only_where_there_is_one(iommu: Iommu) -> None:
+    modules = GuestConfig(iommu=iommu, modules=["igb"]).boot_modules
+    assert ("virtio_iommu" in modules) == iommu.startswith("virtio")
+    assert modules[0] == "virtio_pci"
+    assert modules[-1] == "igb"
 
 
 def test_users_kernel_arguments_come_last_and_so_win() -> None:
-    line = kernel_command_line(GuestConfig(kernel_args=["loglevel=7"]))
+    line = kernel_command_line(GuestConfig(kernel_args=["loglevel=7"]), "tcg")
     assert line.endswith(" loglevel=7")
 
 

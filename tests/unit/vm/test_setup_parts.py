@@ -3,14 +3,15 @@
 
 import stat
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from vm.accel import boot_sector
+from vm.accel import Acceleration, boot_sector, probe_acceleration
 from vm.errors import SetupError
-from vm.kernel import named_kernel, relocate_headers, tree_release
+from vm.kernel import KernelTree, named_kernel, provide_kernel, relocate_headers, tree_release
 from vm.module_build import diagnostics, source_files
-from vm.qemu import parse_version, probe, provide_qemu
+from vm.qemu import Qemu, parse_version, probe, provide_qemu
 
 QEMU = """#!/bin/sh
 case "$*" in
@@ -53,6 +54,8 @@ def test_named_qemu_that_is_no_program_is_refused(tmp_path: Path) -> None:
         provide_qemu(tmp_path, print, {"QEMU": str(tmp_path / "absent")})
     with pytest.raises(SetupError, match="no working QEMU"):
         probe(("/bin/true",))
+    with pytest.raises(SetupError, match=r"QEMU=/bin/true: .*or leave QEMU= out"):
+        provide_qemu(tmp_path, print, {"QEMU": "/bin/true"})
 
 
 def make_tree(folder: Path, release: str) -> Path:
@@ -83,6 +86,71 @@ def test_image_and_tree_of_two_releases_are_refused(tmp_path: Path) -> None:
         named_kernel(tmp_path, tmp_path / "absent", build)
     with pytest.raises(SetupError, match="KDIR="):
         named_kernel(tmp_path, image, None)
+
+
+def test_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no kernel")
+    with pytest.raises(SetupError, match=r"KERNEL=.*text: .*release; give a bzImage"):
+        named_kernel(tmp_path, tmp_path / "text", None)
+
+
+@pytest.mark.parametrize("below", ["lib", "usr/lib"])
+def test_modules_are_found_beside_the_boot_folder_of_the_image(tmp_path: Path, below: str) -> None:
+    build = make_tree(tmp_path / "build", "6.9.0-own")
+    (tmp_path / "boot").mkdir()
+    image = make_image(tmp_path / "boot/vmlinuz", "6.9.0-own")
+    assert named_kernel(tmp_path, image, build).modules == build
+    modules = tmp_path / below / "modules/6.9.0-own"
+    (modules / "kernel").mkdir(parents=True)
+    assert named_kernel(tmp_path, image, build).modules == modules
+
+
+class OneFlavour:
+    """Stands for the private apt: unpacks a kernel that has the flavour of its package."""
+
+    asked: ClassVar[list[str]] = []
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def unpack(self, names: list[str], _wanted: object, target: str, folder: Path) -> None:
+        self.asked += [*names, target]
+        flavour = names[0].removeprefix("linux-image-")
+        (folder / "boot").mkdir()
+        make_image(folder / f"boot/vmlinuz-6-{flavour}", f"6-{flavour}")
+        (folder / f"lib/modules/6-{flavour}").mkdir(parents=True)
+
+
+def test_flavours_of_debians_kernel_do_not_share_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vm.kernel.PrivateApt", OneFlavour)
+    monkeypatch.setattr("vm.kernel.host_release", lambda: ("debian", "bookworm"))
+    cloud = provide_kernel(tmp_path, lambda line: None, {})
+    full = provide_kernel(tmp_path, lambda line: None, {}, "full")
+    assert (cloud.release, full.release) == ("6-cloud-amd64", "6-amd64")
+    assert cloud.image != full.image
+    assert OneFlavour.asked[3:] == [
+        "linux-image-amd64",
+        "linux-headers-amd64",
+        "bookworm-backports",
+    ]
+
+
+def test_answer_about_kvm_is_kept_for_each_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "vm.accel._probe", lambda _qemu, kernel: Acceleration("tcg", kernel.release)
+    )
+    qemu = Qemu(("/q",), (11, 0, 0), {})
+    kernels = [KernelTree(Path(f"/k{name}"), True, name, None, None) for name in "ab"]
+    for kernel in kernels:
+        probe_acceleration(tmp_path, qemu, kernel, lambda line: None)
+    again = [probe_acceleration(tmp_path, qemu, kernel, pytest.fail) for kernel in kernels]
+    assert [answer.reason for answer in again] == ["a", "b"]
+    (tmp_path / "accelerations.json").write_text("[]")
+    assert probe_acceleration(tmp_path, qemu, kernels[0], print).reason == "a"
 
 
 def test_headers_are_moved_below_the_cache(tmp_path: Path) -> None:

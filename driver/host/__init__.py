@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The host in virtual time: its page allocator, and what its work costs the CPU."""
