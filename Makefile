@@ -58,6 +58,10 @@ plants: setup ## plant bugs in the driver, in-process and in the VM, and see eac
 count: setup ## count instructions, atomics and maps per packet of each receive strategy
 	@$(RUN) count
 
+.PHONY: thread
+thread: setup-python ## run every claim of the discussion of 2016 in the twin, write docs/thread.md
+	@$(PY) -m testbed.twin.thread.page
+
 .PHONY: vm
 vm: setup ## a guest shell with the NIC up; ping and ethtool -S work in it
 	@$(RUN) vm

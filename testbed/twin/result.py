@@ -33,9 +33,9 @@ class TwinResult:
     packets of this size on the line of the scenario. cpu_pps: packets a second of one core that
     does nothing else (the poll's, or the one that frees, if that is the busier), device_pps: of the
     device, as its translations allow, wire_pps: of the line; the least is ``pps``. exposure:
-    byte-us for each packet by kind. pinned_bytes: of all pools at their most; pinned_per_claimed: bytes kept from use by held packets over the bytes they
-    claim (0: nothing was held). live_after: mappings alive when the pools were closed.
-    violations: by rule.
+    byte-us for each packet by kind. pinned_bytes: of all pools at their most; pinned_per_claimed:
+    bytes kept from use by held packets over the bytes they claim (0: nothing was held).
+    live_after: mappings alive when the pools were closed. violations: by rule.
     """
 
     strategy: str

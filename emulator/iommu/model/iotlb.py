@@ -126,7 +126,7 @@ def _walk_up(n: Ints, caches: LruSets, pfn: int, page_shift: int) -> int:
         if not lru.use(caches, L2, pfn >> (L2_SHIFT - PAGE_SHIFT)):
             return page_shift < L3_SHIFT
         n[L2_MISSES] += 1
-    above = (page_shift < L3_SHIFT) + (page_shift < L2_SHIFT)
+    above = int(page_shift < L3_SHIFT) + int(page_shift < L2_SHIFT)  # of NumPy, True + True is True
     if not lru.use(caches, L1, pfn >> (L1_SHIFT - PAGE_SHIFT)):
         return above
     n[L1_MISSES] += 1

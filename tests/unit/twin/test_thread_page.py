@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""docs/thread.md says what the experiments say, row by row."""
+
+import re
+
+import pytest
+
+from testbed.twin.thread import page
+
+NUMBERS = range(1, 23)
+TEXT = page.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_section_that_is_not_what_the_experiment_found(number):
+    """Run `make thread` if this fails; docs/thread.md is written by it."""
+    found = page.row(number)
+    assert found.number == number
+    assert page.section(found) in TEXT
+
+
+def test_row_without_section_summary_or_order():
+    headings = re.findall(r"^## T(\d+): ", TEXT, re.M)
+    assert [int(number) for number in headings] == list(NUMBERS)
+    summary = re.findall(r"^\| \[T(\d+)\]\(#([^)]*)\)", TEXT, re.M)
+    assert [int(number) for number, _ in summary] == list(NUMBERS)
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^## (.*)$", TEXT, re.M)
+    }
+    assert {anchor for _, anchor in summary} <= anchors
+
+
+def test_page_that_was_edited_by_hand():
+    assert TEXT.startswith(page.INTRO)
+    assert len(TEXT) == len(page.page())
