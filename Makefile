@@ -62,6 +62,10 @@ cosim: setup ## the Linux guest drives the RTL: packets both ways, a ping, verdi
 bench: setup ## compare with the socket's round trip and with QEMU's own NICs
 	@$(RUN) bench
 
+.PHONY: plants
+plants: setup ## plant bugs in the driver, in-process and in the VM, and see each caught by its rule
+	@$(RUN) plants
+
 .PHONY: count
 count: setup ## count instructions, atomics and maps per packet of each receive strategy
 	@$(RUN) count

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 
-from emulator.endpoint_irqs import IrqLines
+from emulator.endpoint_irqs import IrqLines, change_asked
 from emulator.errors import DmabedError
 from emulator.iommu.dma import DmaGate, RemoteMemory, SpaceDma
 from emulator.iommu.errors import MappingError, PartialUnmapError
@@ -21,6 +21,8 @@ from emulator.iommu.latency import LatencyModel
 from emulator.iommu.mapping import IOVA_END, PAGE_SHIFT
 from emulator.iommu.space import AddressSpace
 from emulator.ledger import DeviceLedger, Ledger
+from emulator.ledger.facts import Interrupted, TableWritten, VectorsChanged
+from emulator.ledger.signals import Signal
 from emulator.pci.config_space import SIZE as CONFIG_SIZE
 from emulator.pci.device import MSIX_BAR, PciDevice
 from emulator.pci.function import PciFunction
@@ -82,6 +84,7 @@ class Endpoint:
         # Plain BARs: those whose accesses are the device's, and not MSI-X's.
         has_msix = device.msix_vectors > 0
         self._device_bars = frozenset(self.function.bars) - ({MSIX_BAR} if has_msix else set())
+        self.ledger.provides(Signal.CFG, Signal.IRQ)
         device.attach(self.dma, self.function.msix, self.ledger)
 
     # ------------------------------------------------------------------ what the edge calls
@@ -106,6 +109,8 @@ class Endpoint:
     # ------------------------------------------------------------------ emulator.pci.function.Host
     def deliver(self, vector: int) -> None:
         """See :meth:`emulator.pci.function.Host.deliver`."""
+        fact = Interrupted(vector, self.device.queue_of(vector))
+        self.ledger.tell(self.dma.now_ns, fact)
         self.irqs.signal(vector)
 
     def gate_changed(self, is_open: bool, why: str, now_ns: int) -> None:
@@ -183,6 +188,8 @@ class Endpoint:
                 value = int.from_bytes(data[at - offset : at - offset + size], "little")
                 self.device.mmio_write(index, at, value, size, now_ns)
         elif index in self.function.bars:
+            for vector, live in self.function.msix.addressed(offset, len(data)):
+                self.ledger.tell(now_ns, TableWritten(vector, live))
             self.function.msix.write(offset, data)
 
     def _device_failed(self, error: Exception) -> None:
@@ -245,6 +252,9 @@ class Endpoint:
     # ------------------------------------------------------------------ the rest of the protocol
     def set_irqs(self, request: IrqSet) -> None:
         """See :meth:`emulator.vfio_user.device.Device.set_irqs`."""
+        change = change_asked(request, self.function.msix.vectors)
+        if change is not None:
+            self.ledger.tell(self._clock(), change)
         self.irqs.apply(request)
 
     def reset(self, now_ns: int) -> None:
@@ -260,6 +270,8 @@ class Endpoint:
         """The client is gone: no interrupt, no DMA and no mapping outlives it."""
         _LOG.info("%s: the client is gone: %s", self.name, reason)
         self.irqs.close()
+        vectors = tuple(range(self.function.msix.vectors))
+        self.ledger.tell(now_ns, VectorsChanged(vectors, enabled=False, masked=False))
         self.reset(now_ns)
         self.ledger.closed(now_ns)
         self.space.unmap_all(now_ns)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable
 from errno import EINVAL
 
+from emulator.ledger.facts import VectorsChanged
 from emulator.pci.msix import Msix
 from emulator.vfio_user.device import IrqAction, IrqInfo, IrqSet
 from emulator.vfio_user.errors import VfioUserError
@@ -95,3 +96,17 @@ class IrqLines:
                 self._msix.raise_vector(number)
             elif (index, number) in self._fds:
                 self._notify(self._fds[index, number])
+
+
+def change_asked(request: IrqSet, vectors: int) -> VectorsChanged | None:
+    """What a request changes about MSI-X, which has ``vectors`` of them; None: nothing."""
+    if request.index != _MSIX:
+        return None
+    if request.disables_all:
+        return VectorsChanged(tuple(range(vectors)), enabled=False, masked=False)
+    if request.fds is not None:
+        numbers = tuple(range(request.start, request.start + request.count))
+        return VectorsChanged(numbers, enabled=bool(request.fds))
+    if request.action is IrqAction.TRIGGER:
+        return None
+    return VectorsChanged(tuple(request.selected()), masked=request.action is IrqAction.MASK)

@@ -7,7 +7,13 @@ from typing import ClassVar
 
 from emulator.nic.bus import NicBus
 from emulator.nic.config import NicConfig
-from emulator.nic.identity import CLASS_CODE, DEVICE_ID, REVISION_ID, VENDOR_ID
+from emulator.nic.identity import (
+    CLASS_CODE,
+    DEVICE_ID,
+    FIRST_QUEUE_VECTOR,
+    REVISION_ID,
+    VENDOR_ID,
+)
 from emulator.nic.nic import Nic
 from emulator.nic.wire.base import Wire
 from emulator.pci.device import Bar, PciDevice
@@ -57,6 +63,10 @@ class NicDevice(PciDevice):
     def step(self, now_ns: int) -> int | None:
         """See :meth:`emulator.nic.nic.Nic.step`."""
         return self.nic.step(now_ns)
+
+    def queue_of(self, vector: int) -> int | None:
+        """Vector 0 is for events; then there is one a queue pair."""
+        return vector - FIRST_QUEUE_VECTOR if vector >= FIRST_QUEUE_VECTOR else None
 
     def link(self, up: bool, now_ns: int) -> None:
         """See :meth:`emulator.nic.nic.Nic.link`."""

@@ -119,6 +119,14 @@ class Observer(Protocol):
         """``count`` frames were completed (RX_CQ: delivered, TX_CQ: sent)."""
         ...
 
+    def armed(self, now_ns: int, queue: int, seen: int, done: int, sizes: tuple[int, int]) -> None:
+        """The driver wrote ARM of ``queue``.
+
+        seen: what it wrote, done: the device's own counts in the same layout (receive completions
+        in bits 15:0, transmit in 31:16). sizes: entries of both completion rings, 0 if stopped.
+        """
+        ...
+
     def note(self, now_ns: int, value: int) -> None:
         """The driver wrote ``value`` to NOTE: 1 bound, 2 all memory given back, 3 gone."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from emulator.endpoint import ClientMemory, Endpoint
 from emulator.vfio_user.device import Device
@@ -14,14 +15,19 @@ from emulator.vfio_user.server import Server
 class DeviceSeat:
     """``endpoint`` behind a vfio-user server at ``path``; see :class:`~emulator.loop.Seat`.
 
-    served: stands between the server and the endpoint.
+    served: stands between the server and the endpoint. clock: ns now, the clock of
+    :meth:`service`; asked when a message has arrived.
     """
 
     def __init__(
-        self, endpoint: Endpoint, path: str | os.PathLike[str], served: Device | None = None
+        self,
+        endpoint: Endpoint,
+        path: str | os.PathLike[str],
+        served: Device | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.endpoint = endpoint
-        self.server = Server(path, served or endpoint)
+        self.server = Server(path, served or endpoint, clock=clock)
         endpoint.reach_by_messages(ClientMemory(self.server.dma_read, self.server.dma_write))
         self._due_ns: int | None = 0
 

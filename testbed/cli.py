@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``dmabed run | bench | count | fault | vm | serve`` and those of the twin."""
+"""The command line, ``dmabed ACTION``: see ``dmabed --help``."""
 
 from __future__ import annotations
 
@@ -65,6 +65,17 @@ def _parser() -> argparse.ArgumentParser:
     shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
     shell.set_defaults(action=lambda chosen: asyncio.run(guest_shell(chosen.iommu, chosen.rx_mode)))
     add_fault_actions(actions)
+
+    plants = actions.add_parser("plants", help="plant bugs in the driver and see them caught")
+    plants.add_argument("--rung", choices=("twin", "vm", "both"), default="both")
+    plants.add_argument("--out", type=Path, default=OUT, help="where logs are kept")
+    plants.set_defaults(action=_plants)
+    attack = actions.add_parser("attack", help="write to memory the guest has given to others")
+    attack.add_argument("--iommu", choices=[i for i in IOMMUS if i != "none"], action="append")
+    attack.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
+    attack.add_argument("--unmap-us", type=int, default=1000, help="added to each unmap")
+    attack.add_argument("--out", type=Path, default=OUT, help="where logs and figures are kept")
+    attack.set_defaults(action=_attack)
     server = actions.add_parser("serve", help="serve a device of your own to QEMU")
     server.add_argument("device", help="file.py:Class, a subclass of emulator.pci.device.PciDevice")
     server.add_argument("--socket", type=Path, required=True, help="UNIX socket to listen at")
@@ -112,6 +123,20 @@ def _bench(chosen: argparse.Namespace) -> int:
     with RunProgress(bench.steps) as progress:
         result = asyncio.run(bench.run(progress))
     return _finish(result, folder)
+
+
+def _plants(chosen: argparse.Namespace) -> int:
+    from testbed.plants.table import RUNGS, show_plants
+
+    rungs = RUNGS if chosen.rung == "both" else (chosen.rung,)
+    return show_plants(rungs, run_folder(chosen.out, kind="plants"))
+
+
+def _attack(chosen: argparse.Namespace) -> int:
+    from testbed.attack.run import ATTACKED, show_attacks
+
+    folder = run_folder(chosen.out, kind="attack")
+    return show_attacks(chosen.iommu or ATTACKED, chosen.rx_mode, folder, chosen.unmap_us)
 
 
 def _steps(scenario: Scenario) -> int:

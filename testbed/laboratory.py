@@ -8,6 +8,7 @@ reply the guest waits for. Its public methods are what the run calls from outsid
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,9 @@ from emulator.faults.plan import FaultPlan
 from emulator.faults.session import FaultySession
 from emulator.iommu.latency import MESSAGE_TIMEOUT_MS, LatencyModel
 from emulator.ledger import DeviceLedger, Ledger, Policy
+from emulator.ledger.events import EventKind
+from emulator.ledger.facts import Fact
+from emulator.ledger.join import GuestView, Joined, Sample, TraceEvent
 from emulator.loop import DeviceLoop
 from emulator.nic.config import NicConfig
 from emulator.nic.wire.base import Wire
@@ -28,8 +32,10 @@ from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig, Range
 from emulator.nic.wire.pcap import PcapWriter, Replay, Tap, read_pcap
 from emulator.nic_device import NicDevice
 from emulator.seat import DeviceSeat
+from testbed.attack.attacker import Attack, AttackNic
 from testbed.cable import Cable
 from testbed.errors import LaboratoryError
+from testbed.plants.liar import LiarNic
 
 MakeNic = Callable[[NicConfig, Wire], Any]
 """What makes a NIC, with the methods of :class:`NicDevice`, on a cable."""
@@ -40,12 +46,14 @@ class NicSpec:
     """One NIC to serve: its name in the ledger, its socket, and what it is built with.
 
     faulty: it can be ordered to misbehave; costs a little at each access.
+    model: the class of the device; others than NicDevice misbehave when they are told to.
     """
 
     name: str
     socket: Path
     config: NicConfig
     faulty: bool = False
+    model: type[NicDevice] = NicDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +117,7 @@ class _Bench:
     capture: PcapWriter | None = None
     kept_before: int = 0
     counted_before: int = 0
+    guest: GuestView | None = None
     closers: list[Any] = field(default_factory=list)
 
 
@@ -125,6 +134,7 @@ class Laboratory:
         self._make = make
         self.ledger = Ledger(time.monotonic_ns, policy)
         self._benches: dict[str, _Bench] = {}
+        self._samples: list[Sample] = []
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             for spec in specs:
@@ -135,11 +145,13 @@ class Laboratory:
     def _bench(self, spec: NicSpec) -> _Bench:
         cable = Cable()
         injector = self._injector(spec.name) if spec.faulty else None
-        device = (
-            FaultyNicDevice(spec.config, cable, injector)
-            if injector
-            else self._make(spec.config, cable)
-        )
+        device: Any
+        if injector:
+            device = FaultyNicDevice(spec.config, cable, injector)
+        elif spec.model is not NicDevice:
+            device = spec.model(spec.config, cable)
+        else:
+            device = self._make(spec.config, cable)
         endpoint = Endpoint(device, spec.name, self.ledger, LatencyModel())
         device.link(True, time.monotonic_ns())
         served = FaultySession(endpoint, injector) if injector else None
@@ -224,6 +236,36 @@ class Laboratory:
         bench.device.link(up, time.monotonic_ns())
         bench.seat.wake()
 
+    def lie(self, name: str, lying: bool) -> None:
+        """Whether the NIC's completions name buffers that were never posted.
+
+        Raises:
+            LaboratoryError: it was not built to lie.
+        """
+        device = self._named(name).device
+        if not isinstance(device, LiarNic):
+            raise LaboratoryError(f"{name} does not lie; serve a LiarNic")
+        device.port.lying = lying
+
+    def attack(self, name: str) -> None:
+        """When the driver gives its memory back next, the NIC attacks it.
+
+        Raises:
+            LaboratoryError: it was not built to.
+        """
+        self._attacker(name).armed = True
+        self._ledger_of(name).state.by_order = "an attack on what it was given before"
+
+    def attacked(self, name: str) -> Attack:
+        """What came of the last attack."""
+        return self._attacker(name).result
+
+    def _attacker(self, name: str) -> AttackNic:
+        device = self._named(name).device
+        if not isinstance(device, AttackNic):
+            raise LaboratoryError(f"{name} attacks nobody; serve an AttackNic")
+        return device
+
     def _plug(self, bench: _Bench, wire: Wire) -> None:
         bench.cable.plug(wire)
         bench.seat.wake()
@@ -254,6 +296,25 @@ class Laboratory:
         told = [str(violation) for violation in log.kept[bench.kept_before :]]
         hidden = sum(log.counts.values()) - bench.counted_before - len(told)
         return [*told, f"and {hidden} more violations, counted only"] if hidden else told
+
+    def found(self) -> list[tuple[str, int, str]]:
+        """Rule, time in ns and words of each violation of any device that was kept."""
+        return [(v.rule, v.time_ns, str(v)) for v in self.ledger.log.kept]
+
+    def forget_violations(self) -> None:
+        """Judges as if nothing had been found yet."""
+        self.ledger.log.kept.clear()
+        self.ledger.log.counts.clear()
+
+    def notes(self, since_ns: int) -> list[tuple[int, int]]:
+        """Time in ns and value of what drivers wrote to NOTE, of all devices, in order."""
+        events = self.ledger.timeline.to_array()
+        rows = events[(events["kind"] == EventKind.NOTE) & (events["time_ns"] >= since_ns)]
+        return list(zip(rows["time_ns"].tolist(), rows["extra"].tolist(), strict=True))
+
+    def clock(self) -> int:
+        """Now, on the ledger's clock, in ns."""
+        return time.monotonic_ns()
 
     def window_begin(self, name: str) -> None:
         """Counts maps, unmaps and packets from here."""
@@ -321,6 +382,35 @@ class Laboratory:
         if injector is None:
             raise LaboratoryError(f"{name}: was not built to misbehave; set NicSpec.faulty")
         return injector
+
+    # ------------------------------------------------------------------ the guest's side
+    def trace_begins(self, name: str) -> None:
+        """The guest's tracer runs from now on."""
+        bench = self._named(name)
+        if bench.guest is None:
+            bench.guest = GuestView(self._ledger_of(name), self._samples)
+        bench.guest.begin(time.monotonic_ns())
+
+    def join_trace(self, name: str, events: list[TraceEvent], lost: int) -> Joined:
+        """Joins what the guest traced since :meth:`trace_begins` with what the device saw."""
+        bench = self._named(name)
+        if bench.guest is None:
+            raise LaboratoryError(f"{name}: no trace to join; call trace_begins first")
+        memories = bench.seat.endpoint.space.memories.values()
+        memory = max(memories, key=lambda memory: len(memory.array), default=None)
+        return bench.guest.join(memory, events, lost)
+
+    def mapped_while_read(self, name: str, by_design: bool) -> None:
+        """Whether the driver's strategy keeps pages mapped while the stack reads them."""
+        self._ledger_of(name).state.mapped_while_read = by_design
+
+    def tell(self, name: str, fact: Fact) -> None:
+        """Something that the guest or the testbed found out just now."""
+        self._ledger_of(name).tell(time.monotonic_ns(), fact)
+
+    def save_verdict(self, path: Path) -> None:
+        """Writes the verdict, with what was not judged and why, to ``path`` (.json)."""
+        path.write_text(json.dumps(self.verdict(), indent=1))
 
     def device_errors(self, name: str) -> int:
         """Exceptions out of the device model: a bug of ours each."""

@@ -17,8 +17,12 @@ from typing import Any, Protocol
 
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
+from emulator.ledger.facts import Checked
+from emulator.ledger.join import Joined
 from emulator.nic.config import NicConfig
 from emulator.nic.identity import VENDOR_ID
+from emulator.nic_device import NicDevice
+from pool.registry import STRATEGIES
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.laboratory import Exposed, NicSpec, Traffic
@@ -27,6 +31,7 @@ from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
 from vm.guest import Guest
 from vm.machine import GuestConfig, QemuNic, VfioUserDevice
+from vm.trace import GuestTracer
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
 MAC = bytes.fromhex("02dbed00000a")
@@ -91,15 +96,29 @@ class Devices(Protocol):
 class Rig:
     """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
 
-    def __init__(self, guest: Guest, devices: Devices, modules: dict[str, Path]) -> None:
+    def __init__(
+        self,
+        guest: Guest,
+        devices: Devices,
+        modules: dict[str, Path],
+        nics: Sequence[str] = ("nic",),
+    ) -> None:
         self.guest, self.devices = guest, devices
-        self.modules = modules
+        self.modules, self.nics = modules, tuple(nics)
         self.interface = ""
 
     # ------------------------------------------------------------------ the driver
-    async def load(self, strategy: Strategy, nic: NicPlan | None = None) -> None:
-        """Loads driver and sink and brings the interface up; returns when it has a carrier."""
-        await self.guest.insmod(self.modules["dmabed_nic"], f"rx_mode={strategy}")
+    async def load(
+        self, strategy: Strategy, nic: NicPlan | None = None, parameters: str = ""
+    ) -> None:
+        """Loads the driver and brings the interface up; returns when it has a carrier.
+
+        parameters: more of the module's.
+        """
+        promised = STRATEGIES[strategy].guarantees
+        for name in self.nics:
+            self.devices.call("mapped_while_read", name, promised.mapped_while_read)
+        await self.guest.insmod(self.modules["dmabed_nic"], f"rx_mode={strategy} {parameters}")
         self.interface = (await self.interfaces())[0]
         if nic is not None:
             await self._size_rings(nic)
@@ -127,15 +146,20 @@ class Rig:
         )
 
     async def interfaces(self) -> list[str]:
-        """Names of the interfaces that belong to our driver.
+        """Names of the interfaces of our driver, in the order in which the NICs were named.
+
+        Root ports are numbered in that order; the buses behind them need not be.
 
         Raises:
             RigError: there is none.
         """
-        found = await self.guest.run("ls -d /sys/bus/pci/drivers/dmabed_nic/*/net/*", check=False)
-        if not found.stdout:
+        found = await self.guest.run(
+            "for f in /sys/bus/pci/drivers/dmabed_nic/*/net/*; do readlink -f $f; done", check=False
+        )
+        names = [Path(path).name for path in sorted(found.stdout.split())]
+        if not names or names == ["*"]:
             raise RigError("the driver is loaded but no interface appeared; see the console log")
-        return [Path(path).name for path in found.stdout.split()]
+        return names
 
     async def _size_rings(self, nic: NicPlan) -> None:
         for interface in await self.interfaces():
@@ -156,6 +180,43 @@ class Rig:
             await self.guest.run(loop, timeout_s=timeout_s * 4)
         except CommandFailed as error:
             raise RigError(f"waited {timeout_s} s in vain for {what}") from error
+
+    # ------------------------------------------------------------------ the guest's own view
+    async def addresses(self) -> list[str]:
+        """PCI addresses of our NICs in the guest, in the order they were named."""
+        vendor = f"{VENDOR_ID:#06x}"
+        found = await self.guest.run(
+            "cd /sys/bus/pci/devices; for d in *; do"
+            f" read v <$d/vendor; [ $v = {vendor} ] && readlink -f $d; done; true"
+        )
+        return [Path(path).name for path in sorted(found.stdout.split())]
+
+    async def trace_begin(self) -> GuestTracer:
+        """The guest traces its DMA API from now on; end it with :meth:`trace_join`."""
+        tracer = GuestTracer(self.guest)
+        await tracer.begin()
+        for name in self.nics:
+            self.devices.call("trace_begins", name)
+        return tracer
+
+    async def trace_join(self, tracer: GuestTracer) -> dict[str, Joined]:
+        """Ends the trace; every NIC's ledger is told its part, on its own clock."""
+        trace = await tracer.end()
+        parts = [
+            (name, trace.of(address))
+            for name, address in zip(self.nics, await self.addresses(), strict=True)
+        ]
+        parts.sort(key=lambda part: -len(part[1]))  # the busiest knows the clock best
+        return {
+            name: self.devices.call("join_trace", name, events, trace.lost)
+            for name, events in parts
+        }
+
+    async def check_guest(self) -> list[str]:
+        """Tells the ledger what the guest's kernel complained of so far, and returns it."""
+        found = self.guest.kernel_warnings()
+        self.devices.call("tell", self.nics[0], Checked("dmesg", tuple(found)))
+        return found
 
     # ------------------------------------------------------------------ measurements
     async def map_times(self, pairs: int) -> MapTimes:
@@ -251,20 +312,21 @@ async def open_rig(
     others: Sequence[QemuNic] = (),
     loaded: Sequence[str] = (),
     driver: Path = DRIVER_SOURCE,
+    model: type[NicDevice] = NicDevice,
     qemu_args: Sequence[str] = (),
     faulty: bool = False,
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
-    driver: the modules' source. qemu_args: appended to QEMU's command line.
+    driver: the modules' source. model: of our NICs. qemu_args: appended to QEMU's command line.
     faulty: our NICs can be ordered to misbehave.
     """
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(driver)}
     configs = [NicConfig(mac=_mac(index), queues=nic.queues) for index in range(len(nics))]
     specs = [
-        NicSpec(name, folder / f"{name}.sock", config, faulty)
+        NicSpec(name, folder / f"{name}.sock", config, faulty, model)
         for name, config in zip(nics, configs, strict=True)
     ]
     config = GuestConfig(
@@ -278,7 +340,7 @@ async def open_rig(
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
-            yield Rig(guest, devices, modules)
+            yield Rig(guest, devices, modules, nics)
 
 
 def _mac(index: int) -> bytes:

@@ -166,7 +166,8 @@ class ScenarioRun:
     def _keep(self, rig: Rig, name: str) -> None:
         """The ledger's events, the names of the logs, and what the guest's kernel complained of."""
         rig.devices.call("save_events", self._folder / name / "events.npz")
-        self._logs += [f"{name}/console.log", f"{name}/events.npz"]
+        rig.devices.call("save_verdict", self._folder / name / "verdict.json")
+        self._logs += [f"{name}/{log}" for log in ("console.log", "events.npz", "verdict.json")]
         self._warnings += [f"{name}: guest kernel: {w}" for w in rig.guest.kernel_warnings()]
         errors = rig.devices.call("device_errors", "nic")
         if errors:

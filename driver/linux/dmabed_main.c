@@ -8,6 +8,7 @@
 #include <linux/pci.h>
 
 #include "dmabed.h"
+#include "dmabed_plants.h"
 
 static char *rx_mode = "page_pool";
 module_param(rx_mode, charp, 0444);
@@ -95,7 +96,7 @@ static struct dmabed_priv *dmabed_alloc(struct pci_dev *pdev)
 	priv = netdev_priv(netdev);
 	priv->netdev = netdev;
 	priv->pdev = pdev;
-	priv->rx_ops = dmabed_find_rx_mode(rx_mode);
+	priv->rx_ops = dmabed_plant_rx_ops(dmabed_find_rx_mode(rx_mode));
 	dmabed_recover_init(priv);
 	dmabed_watchdog_init(priv);
 	pci_set_drvdata(pdev, priv);
@@ -164,7 +165,7 @@ static void dmabed_remove(struct pci_dev *pdev)
 	cancel_delayed_work_sync(&priv->watchdog_work);
 	cancel_delayed_work_sync(&priv->reset_work);
 	dmabed_write(priv, DMABED_NOTE, DMABED_NOTE_GAVE_BACK);
-	pci_clear_master(pdev);
+	dmabed_plant_clear_master(priv);
 	dmabed_write(priv, DMABED_NOTE, DMABED_NOTE_GONE);
 	dmabed_pci_teardown(priv);
 	free_netdev(priv->netdev);

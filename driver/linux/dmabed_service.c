@@ -9,6 +9,7 @@
 
 #include "dmabed.h"
 #include "dmabed_count.h"
+#include "dmabed_plants.h"
 
 /* Asks for an interrupt as soon as there is a completion not seen here. */
 static void dmabed_arm(struct dmabed_qp *qp)
@@ -163,6 +164,7 @@ void dmabed_down(struct dmabed_priv *priv)
 	struct dmabed_set *set = priv->set;
 	u32 i;
 
+	dmabed_plant_before_down(priv);
 	/* From here on nothing turns the carrier on again. */
 	disable_irq(pci_irq_vector(priv->pdev, DMABED_VECTOR_EVENT));
 	/* Without carrier the watchdog does not look at stopped queues. */
@@ -207,7 +209,7 @@ static int dmabed_swap(struct dmabed_priv *priv,
 	if (IS_ERR(new))
 		return PTR_ERR(new);
 	dmabed_down(priv);
-	err = dmabed_up(priv, new);
+	err = dmabed_plant_reload(priv) ?: dmabed_up(priv, new);
 	if (!err) {
 		dmabed_set_free(old);
 		return 0;
@@ -218,6 +220,8 @@ static int dmabed_swap(struct dmabed_priv *priv,
 		netdev_err(priv->netdev, "cannot go back, closing\n");
 		dmabed_set_free(old);
 		dev_close(priv->netdev);
+	} else {
+		dmabed_plant_restored(old);
 	}
 	return err;
 }

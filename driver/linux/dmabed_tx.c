@@ -11,6 +11,7 @@
 #include <net/netdev_queues.h>
 
 #include "dmabed.h"
+#include "dmabed_plants.h"
 
 /* Stop below the longest frame; wake when two of them fit. */
 #define DMABED_TX_STOP		(MAX_SKB_FRAGS + 1)
@@ -152,6 +153,8 @@ static int dmabed_tx_map(struct dmabed_tx *tx, struct sk_buff *skb)
 	for (i = 0; i < nr_frags; i++) {
 		const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
 
+		if (dmabed_plant_map_fails(tx))
+			return -ENOMEM;
 		buf = &tx->buf[(tx->prod + 1 + i) & tx->ring.mask];
 		buf->len = skb_frag_size(frag);
 		buf->dma = skb_frag_dma_map(dev, frag, 0, buf->len,

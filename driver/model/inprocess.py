@@ -25,8 +25,10 @@ from emulator.faults.ports import PlainMaps
 from emulator.iommu.dma import DmaGate, SpaceDma
 from emulator.iommu.space import AddressSpace
 from emulator.ledger import DeviceLedger, Ledger
+from emulator.ledger.facts import Interrupted
 from emulator.nic.bus import NicBus
 from emulator.nic.config import NicConfig
+from emulator.nic.identity import FIRST_QUEUE_VECTOR
 from emulator.nic.nic import Nic
 from emulator.nic.wire.base import Wire
 from emulator.ports import DmaPort, IrqPort, Observer
@@ -127,7 +129,7 @@ class InProcessHost:
         wrap: WrapDma | None,
         faulty: bool = False,
     ) -> None:
-        self._machine = machine
+        self.machine = self._machine = machine
         self.ledger: DeviceLedger = machine.ledger.device(name)
         self.space = AddressSpace(name)
         self.iovas = IovaAllocator()
@@ -170,6 +172,8 @@ class InProcessHost:
     # ------------------------------------------------------------ the device's side
     def raise_vector(self, vector: int) -> None:
         """See :class:`emulator.ports.IrqPort`."""
+        queue = vector - FIRST_QUEUE_VECTOR if vector >= FIRST_QUEUE_VECTOR else None
+        self.ledger.tell(self.now_ns, Interrupted(vector, queue))
         self._pending.add(vector)
 
     def link(self, up: bool) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,6 +21,7 @@ from driver.model.device import (
 from driver.model.errors import BadConfigError, DeviceGoneError, DeviceStuckError, ProbeError
 from driver.model.host import Host
 from driver.model.queue import dmabed_napi_schedule, dmabed_set_alloc, dmabed_set_free
+from driver.model.steps import Steps
 from driver.model.structs import (
     DMABED_MAX_MTU,
     DMABED_NOTE_BOUND,
@@ -45,11 +47,16 @@ ETH_MIN_MTU = 68
 
 
 async def dmabed_probe(
-    host: Host, stack: Stack, rx_mode: str = "page_pool", cfg: Config | None = None
+    host: Host,
+    stack: Stack,
+    rx_mode: str = "page_pool",
+    cfg: Config | None = None,
+    steps: Steps | None = None,
 ) -> Priv:
     """Resets and identifies the device; returns it down, with nothing mapped.
 
-    cfg: channels and rings to begin with; None: all queue pairs, default rings.
+    cfg: channels and rings to begin with; None: all queue pairs, default rings. steps: with a bug
+    planted; None: none.
 
     Raises:
         ProbeError: not a usable device; bus mastering is off again.
@@ -58,6 +65,7 @@ async def dmabed_probe(
         raise ProbeError(f"rx_mode {rx_mode!r}: one of {', '.join(sorted(STRATEGIES))}")
     stats = [Qstats() for _ in range(r.DMABED_QP_MAX)]
     priv = Priv(host, stack, rx_mode, Config(0), 0, 0, 0, 0, b"", stats)
+    priv.steps = steps or priv.steps
     try:
         await dmabed_device_identify(priv)
         await dmabed_device_reset(priv)
@@ -72,15 +80,16 @@ async def dmabed_probe(
 
 
 async def dmabed_remove(priv: Priv) -> None:
-    """Stops the device and lets go of it: all unmapped first, then bus mastering off."""
+    """Stops the device and lets go of it: all unmapped first, then bus mastering off.
+
+    The notes are written whatever the reset said: a device that no longer answers ignores them.
+    """
     await dmabed_stop(priv)
-    try:
+    with contextlib.suppress(DeviceGoneError, DeviceStuckError):
         await dmabed_device_reset(priv)
-        await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GAVE_BACK)
-        await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GONE)
-    except (DeviceGoneError, DeviceStuckError):
-        pass  # it does not matter any more: bus mastering is off
-    await priv.host.set_bus_master(False)
+    await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GAVE_BACK)
+    await priv.steps.master_off(priv)
+    await priv.host.mmio_write32(r.DMABED_NOTE, DMABED_NOTE_GONE)
     priv.removed = True
 
 

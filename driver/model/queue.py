@@ -79,7 +79,7 @@ async def dmabed_qp_alloc(priv: Priv, index: int, cfg: Config) -> Qp:
     config = PoolConfig(
         pool_size=cfg.rx_size, headroom=DMABED_RX_HEADROOM, buffer_bytes=DMABED_RX_BUF_LEN
     )
-    pool = create(priv.rx_mode, host.pages, host.dma, config)
+    pool = create(priv.rx_mode, host.pages, priv.steps.pool_dma(host), config)
     rx = Rx(rx_rings, BufferRing(cfg.rx_size), pool)
     return Qp(index, r.qp_base(index), rx, Tx.on(tx_rings), priv.stats[index], priv)
 
@@ -111,9 +111,10 @@ async def dmabed_set_free(priv: Priv, pairs: list[Qp]) -> None:
     """Gives back all memory of ``pairs``; the device is stopped, NAPI is off."""
     for qp in reversed(pairs):
         dmabed_tx_drain(qp)
-        dmabed_rx_teardown(qp)
-        await _free_rings(priv.host, qp.tx.rings)
-        await _free_rings(priv.host, qp.rx.rings)
+        await dmabed_rx_teardown(qp)
+        for rings in (qp.tx.rings, qp.rx.rings):
+            await priv.steps.free_rings(priv, rings.cq_block)
+            await priv.steps.free_rings(priv, rings.desc_block)
 
 
 async def dmabed_set_rewind(pairs: list[Qp]) -> None:

@@ -89,14 +89,14 @@ async def dmabed_rx_clean(qp: Qp, entries: NDArray[Any]) -> int:
     """Consumes ``entries``, copies of the next completions, up to the first with a wrong id."""
     rx = qp.rx
     slots = np.arange(rx.next, rx.next + len(entries)) & rx.rings.mask
-    agreed = entries["id"] == slots
+    agreed = qp.priv.steps.agreed(entries, slots)
     if not agreed.all():
         entries = entries[: int(agreed.argmin())]
         qp.stats.rx_bad += 1
         dmabed_qp_broken(qp)
     done = len(entries)
     lengths = np.minimum(entries["len"], DMABED_RX_BUF_LEN).astype(np.int64)
-    buffers = rx.pool.receive(rx.buffers.get(rx.next, done), lengths)
+    buffers = await qp.priv.steps.received(qp, rx.buffers.get(rx.next, done), lengths)
     rx.next += done
     qp.stats.rx_bad += int(np.count_nonzero(~_length_ok(entries)))
     if len(rx.open_entries):
@@ -185,31 +185,34 @@ async def _deliver(qp: Qp, skbs: SkbBatch, good: NDArray[np.bool_]) -> None:
     qp.stats.rx_packets += len(skbs)
     qp.stats.rx_bytes += int(skbs.lengths.sum())
     await qp.priv.stack.receive(qp.priv, qp.index, skbs)
+    await qp.priv.steps.delivered(qp, skbs)
 
 
-def dmabed_rx_drain(qp: Qp) -> None:
+async def dmabed_rx_drain(qp: Qp) -> None:
     """Gives back every buffer the stack did not get; the device has stopped, NAPI is off."""
     rx = qp.rx
     rx.pool.give(rx.open_buffers, Context.TEARDOWN)
     rx.open_buffers, rx.open_entries = BufferBatch.empty(), rx.open_entries[:0]
-    rx.pool.give(rx.buffers.get(rx.next, rx.posted - rx.next), Context.TEARDOWN)
+    unused = rx.buffers.get(rx.next, rx.posted - rx.next)
+    rx.pool.give(unused, Context.TEARDOWN)
     rx.next = rx.posted
+    await qp.priv.steps.drained(qp, unused)
 
 
 async def dmabed_rx_rewind(qp: Qp) -> None:
     """Makes the side ready to be enabled again: as new, every slot filled."""
-    dmabed_rx_drain(qp)
+    await dmabed_rx_drain(qp)
     rx = qp.rx
     rx.rings.cq[:] = 0
     rx.next = rx.posted = rx.rung = 0
     await dmabed_rx_refill(qp)
 
 
-def dmabed_rx_teardown(qp: Qp) -> None:
+async def dmabed_rx_teardown(qp: Qp) -> None:
     """Drains and closes the pool; if pages are still out, it is kept for the retry worker."""
-    dmabed_rx_drain(qp)
+    await dmabed_rx_drain(qp)
     pool, stats = qp.rx.pool, qp.stats
-    if pool.close():
+    if qp.priv.steps.close(qp):
         qp.priv.dying.append(pool)
     stats.rx_maps += pool.counters.maps
     stats.rx_unmaps += pool.counters.unmaps

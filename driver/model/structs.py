@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from driver.model.host import Coherent, Host
 from driver.model.skb import BufferOwner, SkbBatch
+from driver.model.steps import Steps
 from emulator.nic.descriptors import COMPLETION
 from pool.buffers import NO_IOVA, BufferBatch
 from pool.pool import BufferPool
@@ -222,6 +223,7 @@ class Priv:
 
     dying: closed pools whose pages are still out. suspicions: why the timer asked for resets.
     tries: resets still to be tried of a device that did not come back; the set is empty then.
+    steps: what a planted bug replaces.
     """
 
     host: Host
@@ -251,3 +253,4 @@ class Priv:
     suspicions: list[str] = field(default_factory=list)
     gone: bool = False
     removed: bool = False
+    steps: Steps = field(default_factory=Steps)

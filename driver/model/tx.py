@@ -70,8 +70,7 @@ def dmabed_tx_map(qp: Qp, skbs: SkbBatch) -> tuple[SkbBatch, NDArray[np.uint64]]
         return skbs, iovas
     bad = np.logical_or.reduceat(refused, skbs.starts)
     undo = iovas[np.repeat(bad, skbs.counts) & ~refused]
-    dma.unmap_pages(undo)
-    qp.stats.tx_unmaps += len(undo)
+    qp.stats.tx_unmaps += qp.priv.steps.undo_maps(qp.priv, undo)
     keep = np.repeat(~bad, skbs.counts)
     _drop(qp.priv, qp.index, skbs.select(bad))
     return skbs.select(~bad), iovas[keep]

@@ -10,12 +10,7 @@ from driver.model.device import (
     dmabed_device_link,
     dmabed_device_reset,
 )
-from driver.model.errors import (
-    BadConfigError,
-    DeviceGoneError,
-    DeviceStuckError,
-    NoMemoryError,
-)
+from driver.model.errors import BadConfigError, DeviceGoneError, DeviceStuckError, NoMemoryError
 from driver.model.queue import (
     dmabed_napi_schedule,
     dmabed_set_alloc,
@@ -51,6 +46,7 @@ async def dmabed_up(priv: Priv, pairs: list[Qp]) -> None:
 async def dmabed_down(priv: Priv) -> list[Qp]:
     """Takes the set out of service; the device does no DMA for it any more. Returns the pairs."""
     pairs, priv.set = priv.set, []
+    await priv.steps.before_down(priv, pairs)
     for qp in pairs:
         qp.napi_enabled = False
         while qp.in_poll:
@@ -86,7 +82,11 @@ async def dmabed_reconfigure(priv: Priv, cfg: Config) -> None:
     if not priv.set:
         priv.cfg = cfg
         return
-    fresh = await dmabed_set_alloc(priv, cfg)
+    try:
+        fresh = await dmabed_set_alloc(priv, cfg)
+    except NoMemoryError:
+        await priv.steps.reload_failed(priv)
+        raise
     priv.cfg = cfg
     old = await dmabed_down(priv)
     await dmabed_set_free(priv, old)

@@ -198,6 +198,10 @@ class ObserverLayer:
         """See :class:`~emulator.ports.Observer`."""
         self.port.packets(now_ns, queue, kind, count)
 
+    def armed(self, now_ns: int, queue: int, seen: int, done: int, sizes: tuple[int, int]) -> None:
+        """See :class:`~emulator.ports.Observer`."""
+        self.port.armed(now_ns, queue, seen, done, sizes)
+
     def note(self, now_ns: int, value: int) -> None:
         """See :class:`~emulator.ports.Observer`."""
         self.port.note(now_ns, value)

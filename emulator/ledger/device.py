@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from emulator.iommu.mapping import IOVA_END, Mapping
 from emulator.ledger.events import EventKind
+from emulator.ledger.facts import Armed, Fact, GuestUnmapped, TraceBegan
 from emulator.ledger.flush import FlushRows
 from emulator.ledger.policy import Mark
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.rules.catalogue import RULES
-from emulator.ledger.rules.o2_cross_device import CrossDeviceRule
 from emulator.ledger.rules.o18_amortisation import Amortisation, AmortisationRule
+from emulator.ledger.signals import Signal
 from emulator.ledger.stale import StaleTracker
 from emulator.ledger.state import DeviceState, Ring
 from emulator.ports import RingKind
@@ -58,12 +59,12 @@ class DeviceLedger:
         self.state = state
         self.name = state.name
         self.live = state.live
-        self.stale = StaleTracker(state.live)
+        self.stale = StaleTracker(state.live, self._window_ended)
         self.flushes = FlushRows()
         self.rules = [rule(state, commons) for rule in rules]
         self.live_at_released: int | None = None
         self._number = state.number
-        self._timeline = commons.timeline
+        self.timeline = commons.timeline
         self._note = commons.timeline.add
         self._windows: dict[str, Amortisation] = {}
         self._find_hooks()
@@ -73,6 +74,41 @@ class DeviceLedger:
         for rule in self.rules:
             rule.peer_added()
         self._find_hooks()
+
+    def provides(self, *signals: Signal) -> None:
+        """The rung promises ``signals``: rules that need them judge from now on."""
+        self.state.signals.update(signals)
+
+    def trace_begins(self, now_ns: int) -> None:
+        """The guest traces its DMA API from now on, and all of it will be told."""
+        self.stale.trace_begins()
+        self.tell(now_ns, TraceBegan())
+        self._find_hooks()
+
+    def clock_error(self, error_ns: int) -> None:
+        """How far the times that the guest told, and will tell, may be off."""
+        self.state.clock_error_ns = self.stale.slack_ns = error_ns
+
+    def tell(self, now_ns: int, fact: Fact) -> None:
+        """``fact`` was so at ``now_ns``, on the clock of the ledger; may be told late."""
+        self.state.signals.add(fact.signal)
+        for judge in self._on_told.get(type(fact), ()):
+            judge(now_ns, fact)
+        place = fact.place()
+        if place is None:
+            place = 0, 0, self.timeline.name_number(type(fact).__name__)
+        iova, size, extra = place
+        self._note(now_ns, self._number, fact.event, iova, size, extra=extra)
+
+    def look(self, now_ns: int) -> None:
+        """Somebody wants a verdict: rules that judge by the passing of time look at the clock."""
+        for rule in self.rules:
+            rule.looked(now_ns)
+
+    def not_judged(self) -> dict[str, list[str]]:
+        """Rule to what it does not judge here, of those that do not judge everything."""
+        found = {rule.number: rule.not_judged() for rule in self.rules}
+        return {number: why for number, why in found.items() if why}
 
     # ------------------------------------------------------------------ mappings (session)
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
@@ -108,7 +144,11 @@ class DeviceLedger:
     def guest_unmapped(self, now_ns: int, iova: int, size: int) -> None:
         """The guest's own time of giving the range up; may be told late."""
         self.stale.guest_unmapped(now_ns, iova, size)
-        self._note(now_ns, self._number, EventKind.GUEST_UNMAP, iova, size)
+        self.tell(now_ns, GuestUnmapped(iova, size))
+
+    def _window_ended(self, mapping: Mapping, since_ns: int, until_ns: int) -> None:
+        for rule in self.rules:
+            rule.window_ended(mapping, since_ns, until_ns)
 
     # ------------------------------------------------------------------ accesses (SpaceDma)
     def accessed(
@@ -124,7 +164,7 @@ class DeviceLedger:
         all_ok = int(np.count_nonzero(ok)) == len(ok)
         for judge in self._on_accessed:
             judge(now_ns, iovas, lengths, write, ok, all_ok, targets)
-        add = self._timeline.add_batch
+        add = self.timeline.add_batch
         done, refused = (_WRITE, _WRITE_REFUSED) if write else (_READ, _READ_REFUSED)
         if all_ok:
             add(now_ns, self._number, done, iovas, lengths)
@@ -142,6 +182,7 @@ class DeviceLedger:
     # ------------------------------------------------------------------ state (session, PCI)
     def gate_changed(self, now_ns: int, is_open: bool, why: str = "") -> None:
         """Whether the device may do DMA from now on; ``why`` says what closed it."""
+        self.provides(Signal.CFG)
         for rule in self.rules:
             rule.gate_changed(now_ns, is_open, why)
         self.state.gate_open, self.state.gate_why = is_open, why
@@ -165,10 +206,11 @@ class DeviceLedger:
 
     def marked(self, now_ns: int, name: str) -> None:
         """The guest said so; names in :class:`Mark` mean something, others are recorded."""
-        number = self._timeline.name_number(name)
+        number = self.timeline.name_number(name)
         self._note(now_ns, self._number, EventKind.MARK, extra=number)
         if name not in set(Mark):
             return
+        self.provides(Signal.MARK)
         mark = Mark(name)
         for rule in self.rules:
             rule.marked(now_ns, mark)
@@ -185,6 +227,7 @@ class DeviceLedger:
     # ------------------------------------------------------------------ rings (Observer)
     def ring_started(self, now_ns: int, queue: int, kind: RingKind, iova: int, size: int) -> None:
         """See :meth:`emulator.ports.Observer.ring_started`."""
+        self.provides(Signal.RING)
         ring = Ring(queue, kind, iova, size, now_ns)
         for rule in self.rules:
             rule.ring_started(now_ns, ring)
@@ -222,6 +265,8 @@ class DeviceLedger:
         lengths: NDArray[np.int64],
     ) -> None:
         """See :meth:`emulator.ports.Observer.returned`."""
+        for judge in self._on_returned:
+            judge(now_ns, queue, kind, iovas, lengths)
         self.state.give_back((queue, kind), iovas, lengths)
         self._note_batch(now_ns, EventKind.RETURNED, queue, kind, iovas)
 
@@ -231,6 +276,12 @@ class DeviceLedger:
             judge(now_ns, queue, kind, count)
         code = _code(queue, kind)
         self._note(now_ns, self._number, EventKind.PACKETS, size=count, extra=code)
+
+    def armed(self, now_ns: int, queue: int, seen: int, done: int, sizes: tuple[int, int]) -> None:
+        """See :meth:`emulator.ports.Observer.armed`."""
+        rx_size, tx_size = sizes
+        rx = seen & 0xFFFF, done & 0xFFFF, rx_size
+        self.tell(now_ns, Armed(queue, *rx, seen >> 16, done >> 16, tx_size))
 
     def note(self, now_ns: int, value: int) -> None:
         """See :meth:`emulator.ports.Observer.note`: 1 bound, 2 memory given back, 3 gone.
@@ -245,14 +296,8 @@ class DeviceLedger:
     @property
     def totals(self) -> Amortisation:
         """Exact counts since the device joined the ledger."""
-        rule = self._rule(AmortisationRule)
+        rule = self.rule(AmortisationRule)
         return Amortisation() if rule is None else rule.total
-
-    @property
-    def shared_pages(self) -> int:
-        """Pages mapped while another device had the same memory mapped (information)."""
-        rule = self._rule(CrossDeviceRule)
-        return 0 if rule is None else rule.shared
 
     def window_begin(self, now_ns: int, name: str) -> None:
         """Starts counting under ``name``; again: starts over."""
@@ -266,7 +311,8 @@ class DeviceLedger:
         """
         return self.totals.minus(self._windows.pop(name), now_ns)
 
-    def _rule(self, kind: type[RuleT]) -> RuleT | None:
+    def rule(self, kind: type[RuleT]) -> RuleT | None:
+        """The rule of that class, if it is in force."""
         return next((rule for rule in self.rules if isinstance(rule, kind)), None)
 
     def _find_hooks(self) -> None:
@@ -277,7 +323,12 @@ class DeviceLedger:
         self._on_accessed = self._hooks("accessed")
         self._on_access_refused = self._hooks("access_refused")
         self._on_posted = self._hooks("posted")
+        self._on_returned = self._hooks("returned")
         self._on_packets = self._hooks("packets")
+        self._on_told: dict[type[Fact], list[Callable[..., None]]] = {}
+        for rule in self.rules:
+            for kind in rule.facts:
+                self._on_told.setdefault(kind, []).append(rule.told)
 
     def _hooks(self, name: str) -> tuple[Callable[..., None], ...]:
         """The hook of every rule that has its own and is not idle."""

@@ -45,6 +45,10 @@ class EventKind(IntEnum):
     GUEST_UNMAP = 17  # the guest's own time
     VIOLATION = 18  # extra: number of the rule
     NOTE = 19  # extra: what the driver wrote to the NOTE register
+    ARMED = 20  # extra: queue; iova, size: counts, see emulator.ledger.facts.Armed
+    INTERRUPT = 21  # extra: vector
+    GUEST_MAP = 22  # the guest's own time; extra: guest physical address
+    GUEST_SAID = 23  # extra: number of the name of the fact (see emulator.ledger.facts)
 
 
 EVENT = np.dtype(

@@ -75,6 +75,8 @@ class Ledger:
     def verdict(self, now_ns: int | None = None) -> Verdict:
         """The judgement so far; may be asked for at any time."""
         at_ns = self._clock() if now_ns is None else now_ns
+        for ledger in self.devices.values():
+            ledger.look(at_ns)
         exposures = tuple(Exposure.of(ledger, at_ns) for ledger in self.devices.values())
         return Verdict(
             ok=not self.log.counts,
@@ -84,6 +86,7 @@ class Ledger:
             exposures=exposures,
             totals={name: ledger.totals for name, ledger in self.devices.items()},
             events={kind.name: self.timeline.counts[kind] for kind in EventKind},
+            not_judged={name: ledger.not_judged() for name, ledger in self.devices.items()},
         )
 
     def to_npz(self) -> bytes:

@@ -125,6 +125,16 @@ class LiveSet:
             return owner
         return next((m for m in self.big if m.iova <= iova < m.end), None)
 
+    def hole(self, iova: int, length: int) -> int | None:
+        """The first of ``length`` bytes from ``iova`` on that is not mapped; None: all are."""
+        at, end = iova, iova + max(length, 1)
+        while at < end:
+            mapping = self.find(at)
+            if mapping is None:
+                return at
+            at = mapping.end
+        return None
+
     def mappings(self) -> list[Mapping]:
         """All live mappings, by IOVA."""
         small = {mapping.generation: mapping for mapping in self.owners.values()}

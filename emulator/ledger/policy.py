@@ -3,8 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+
+SECOND = 1_000_000_000
+#: ns that an operation may take; the watchdogs of a driver and of the stack are about as patient.
+LIMITS_NS: Mapping[str, int] = MappingProxyType(
+    {"ifdown": 5 * SECOND, "remove": 10 * SECOND, "reset": 5 * SECOND, "resume": 10 * SECOND}
+)
 
 
 class Mark(StrEnum):
@@ -22,10 +30,15 @@ class Policy:
 
     lazy: the guest's IOMMU invalidates late by design: mappings that outlive their memory are
         exposure, reported with their window, not a driver bug.
-    exclusive: no guest page may be mapped by two devices at once (otherwise it is only counted).
+    exclusive: no guest page may be mapped twice at once, by two devices or by one (otherwise it
+        is only counted).
+    stall_ns: an interrupt not answered, or not raised, for so long is a stall.
+    limits_ns: what an operation may take, by name.
     keep_violations: of each rule, kept in full; the rest is counted.
     """
 
     lazy: bool = False
     exclusive: bool = False
+    stall_ns: int = SECOND
+    limits_ns: Mapping[str, int] = field(default_factory=lambda: dict(LIMITS_NS))
     keep_violations: int = 100

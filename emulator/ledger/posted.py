@@ -44,6 +44,10 @@ class PostedPages:
         else:
             self._pages -= removed
 
+    def meets(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> bool:
+        """Whether a buffer lies in a page that has one, or beyond what is looked at here."""
+        return bool(_meets(self._near, iovas, lengths))
+
     def total(self) -> int:
         """Buffers that the device owns; one that crosses pages counts once for each."""
         return int(self._near.sum()) + self._far.total()
@@ -112,3 +116,18 @@ def _count(
             changed += (before > 0) != (after > 0)
             page += _ONE
     return changed
+
+
+@loop
+def _meets(near: NDArray[np.int32], iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> bool:
+    """True if one of the pages is counted in ``near``, or one is not near."""
+    for i in range(len(iovas)):
+        page = iovas[i] >> _SHIFT
+        last = iovas[i] + np.uint64(max(lengths[i], 1)) - _ONE
+        if last < iovas[i] or last >> _SHIFT >= _NEAR:
+            return True
+        while page <= last >> _SHIFT:
+            if near[page] > 0:
+                return True
+            page += _ONE
+    return False

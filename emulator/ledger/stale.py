@@ -8,11 +8,11 @@ The moment is the guest's ``released`` mark, or better its own time for the page
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from emulator.iommu.mapping import PAGE_SHIFT, Mapping
-from emulator.ledger.live import LiveSet, overlap
+from emulator.ledger.live import LiveSet
 
 RECENT_MAX = 1 << 17
 
@@ -22,7 +22,8 @@ class Windows:
     """Stale windows of one device.
 
     histogram: k -> windows of less than 2^k ns and at least 2^(k-1). unmatched: times told by the
-    guest for which no mapping was known.
+    guest for which no mapping was known. prompt: mappings that were gone when the guest said so, or
+    so soon afterwards that it may be the clocks' doing.
     """
 
     count: int = 0
@@ -30,6 +31,7 @@ class Windows:
     total_ns: int = 0
     unmatched: int = 0
     histogram: Counter[int] = field(default_factory=Counter)
+    prompt: int = 0
 
     def add(self, window_ns: int) -> None:
         """Counts one window; a negative one (clocks that differ) counts as 0."""
@@ -39,16 +41,34 @@ class Windows:
         self.longest_ns = max(self.longest_ns, window_ns)
         self.histogram[window_ns.bit_length()] += 1
 
+    def take_back(self, window_ns: int) -> None:
+        """Forgets a window that is going to be added again with a better beginning."""
+        self.count -= 1
+        self.total_ns -= window_ns
+        self.histogram[window_ns.bit_length()] -= 1
+
+
+Gone = tuple[Mapping, int, int | None]
+"""A mapping, when it went, and since when it was counted as stale (None: it was not)."""
+Ended = Callable[[Mapping, int, int], None]
+"""(mapping, since, until) of a window that began by the guest's own unmap, in ns."""
+
 
 class StaleTracker:
-    """Finds the stale windows of one device; ``windows`` holds those that have ended."""
+    """Finds the stale windows of one device; ``windows`` holds those that have ended.
 
-    def __init__(self, live: LiveSet) -> None:
+    ``slack_ns``: how far the guest's times may be off.
+    """
+
+    def __init__(self, live: LiveSet, ended: Ended | None = None, slack_ns: int = 0) -> None:
         self.windows = Windows()
+        self.slack_ns = slack_ns
         self._live = live
+        self._ended = ended
         self._since: dict[int, int] = {}
-        self._fresh: deque[tuple[Mapping, int]] = deque(maxlen=RECENT_MAX)
-        self._recent: dict[int, list[tuple[Mapping, int]]] = {}
+        self._own: set[int] = set()
+        self._fresh: deque[Gone] = deque(maxlen=RECENT_MAX)
+        self._recent: dict[int, list[Gone]] = {}
         self._recent_count = 0
 
     @property
@@ -60,6 +80,7 @@ class StaleTracker:
         """Counts from here on only: windows that are open have been reported as such."""
         self.windows = Windows()
         self._since.clear()
+        self._own.clear()
 
     def forget(self) -> None:
         """The client is gone: what is kept of its mappings would keep its memory mapped here."""
@@ -79,35 +100,68 @@ class StaleTracker:
         since = self._since
         for mapping in mappings:
             begin_ns = since.pop(mapping.generation, None) if since else None
-            if begin_ns is None:
-                self._fresh.append((mapping, now_ns))
-            else:
-                self.windows.add(now_ns - begin_ns)
+            if mapping.generation not in self._own:
+                self._fresh.append((mapping, now_ns, begin_ns))
+            if begin_ns is not None:
+                self._end(mapping, begin_ns, now_ns)
+
+    def _end(self, mapping: Mapping, since_ns: int, until_ns: int) -> None:
+        own = mapping.generation in self._own
+        self._own.discard(mapping.generation)
+        if own and until_ns - since_ns <= self.slack_ns:
+            self.windows.prompt += 1
+            return
+        self.windows.add(until_ns - since_ns)
+        if own and self._ended is not None:
+            self._ended(mapping, since_ns, until_ns)
 
     def guest_unmapped(self, guest_ns: int, iova: int, size: int) -> None:
-        """The guest gave the range up at ``guest_ns``, on the clock of the ledger."""
-        found = False
-        for mapping in self._live.within(iova, size):
-            if mapping.mapped_ns <= guest_ns:
-                self._since.setdefault(mapping.generation, guest_ns)
-                found = True
-        if not found and not self._match_recent(guest_ns, iova, size):
-            self.windows.unmatched += 1
+        """The guest gave the range up at ``guest_ns``, on the clock of the ledger.
 
-    def _match_recent(self, guest_ns: int, iova: int, size: int) -> bool:
-        """Mappings that went before their time was told: their windows have ended already."""
+        Each page's unmaps are paired with its mappings in order, oldest first, since the clocks
+        agree only within ``slack_ns`` and an IOVA is reused at once.
+        """
         self._index()
+        given: set[int] = set()
         found = False
-        for page in overlap(self._recent, iova, size):
-            gone = self._recent[page]
-            for entry in gone:
-                mapping, gone_ns = entry
-                if mapping.mapped_ns <= guest_ns <= gone_ns:
-                    self.windows.add(gone_ns - guest_ns)
-                    gone.remove(entry)
-                    found = True
-                    break
-        return found
+        for page in range(iova >> PAGE_SHIFT, ((iova + size - 1) >> PAGE_SHIFT) + 1):
+            found |= self._give_up(page, guest_ns, given)
+        self.windows.unmatched += not found
+
+    def _give_up(self, page: int, guest_ns: int, given: set[int]) -> bool:
+        """Pairs one page; ``given``: generations that this unmap has been paired with already."""
+        latest_ns = guest_ns + self.slack_ns
+        gone = self._recent.get(page, ())
+        entry = next((entry for entry in gone if entry[0].mapped_ns <= latest_ns), None)
+        if entry is not None:
+            self._recent[page].remove(entry)
+            self._gone_before_told(*entry, guest_ns)
+            return True
+        mapping = self._live.owners.get(page)
+        if mapping is None or mapping.mapped_ns > latest_ns:
+            return False
+        if mapping.generation in self._own:
+            return mapping.generation in given
+        since_ns = self._since.get(mapping.generation, guest_ns)
+        self._since[mapping.generation] = min(guest_ns, since_ns)
+        self._own.add(mapping.generation)
+        given.add(mapping.generation)
+        return True
+
+    def _gone_before_told(
+        self, mapping: Mapping, gone_ns: int, since_ns: int | None, guest_ns: int
+    ) -> None:
+        if since_ns is not None:
+            self.windows.take_back(max(gone_ns - since_ns, 0))
+            guest_ns = min(guest_ns, since_ns)
+        self._own.add(mapping.generation)
+        self._end(mapping, guest_ns, gone_ns)
+
+    def trace_begins(self) -> None:
+        """Unmaps of the guest are told from here on: what went before has no pair to come."""
+        self._fresh.clear()
+        self._recent.clear()
+        self._recent_count = 0
 
     def _index(self) -> None:
         if self._recent_count > RECENT_MAX:

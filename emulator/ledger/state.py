@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from emulator.iommu.mapping import PAGE_SHIFT
 from emulator.ledger.live import LiveSet
 from emulator.ledger.policy import Policy
-from emulator.ledger.posted import PostedPages
+from emulator.ledger.posted import PostedPages, buffer_pages
+from emulator.ledger.signals import ALWAYS, Signal
 from emulator.ports import RingKind
 
 RingKey = tuple[int, RingKind]
@@ -41,7 +42,10 @@ class DeviceState:
 
     posted: for each running descriptor ring, page number -> buffers that the device owns there.
     ring_pages: page number -> running rings with bytes in it. baseline: generations.
-    request: (iova, size) of the unmap that is under way.
+    request: (iova, size) of the unmap that is under way. signals: what has been told of.
+    by_order: why the device misbehaves on purpose (empty: it does not).
+    clock_error_ns: how far times that the guest told may be off. mapped_while_read: the driver's
+    strategy keeps pages mapped while the stack reads them, by design.
     """
 
     name: str
@@ -56,6 +60,12 @@ class DeviceState:
     gate_why: str = "bus mastering was never turned on"
     driver_removed_ns: int | None = None
     request: tuple[int, int] | None = None
+    signals: set[Signal] = field(default_factory=lambda: set(ALWAYS))
+    by_order: str = ""
+    clock_error_ns: int = 0
+    mapped_while_read: bool = False
+    _batch: NDArray[np.uint64] | None = None
+    _pages: list[int] = field(default_factory=list)
 
     @property
     def posted_count(self) -> int:
@@ -87,12 +97,31 @@ class DeviceState:
         self.ring_pages.clear()
         self.posted.clear()
 
+    def pages_of(self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> list[int]:
+        """:func:`buffer_pages` of the batch being posted: worked out once for all who ask."""
+        if self._batch is not iovas:
+            self._batch, self._pages = iovas, buffer_pages(iovas, lengths)
+        return self._pages
+
+    def owns_any(
+        self, iovas: NDArray[np.uint64], lengths: NDArray[np.int64], kind: RingKind
+    ) -> bool:
+        """False: no byte lies in a page in which the device owns a buffer of a ring of ``kind``."""
+        rings = [posted for key, posted in self.posted.items() if key[1] is kind]
+        return any(ring.meets(iovas, lengths) for ring in rings)
+
+    def owned_among(self, pages: list[int], kind: RingKind) -> list[int]:
+        """Those of ``pages`` in which the device owns a buffer of a ring of ``kind``."""
+        rings = [posted for key, posted in self.posted.items() if key[1] is kind]
+        return [page for ring in rings for page in filter(ring.__contains__, pages)]
+
     def post(self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
         """Buffers go to the device."""
         pages = self.posted.get(key)
         if pages is None:
             pages = self.posted[key] = PostedPages()
         pages.add(iovas, lengths)
+        self._batch = None
 
     def give_back(
         self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from emulator.ledger.device import DeviceLedger
+from emulator.ledger.rules.o2_cross_device import CrossDeviceRule
+from emulator.ledger.rules.o10_window import WindowRule
+from emulator.ledger.rules.o16_subpage import SubpageRule
 from emulator.ledger.rules.o18_amortisation import Amortisation
+from emulator.ledger.rules.o19_alias import AliasRule
 from emulator.ledger.stale import Windows
 from emulator.ledger.violation import Violation
 
@@ -20,7 +25,10 @@ class Exposure:
     baseline at a ``released`` or ``driver_removed`` mark since the driver was bound, the most
     there were (None: no such mark).
     windows, longest_ns: stale windows that have ended or, ``open_windows``, last until now.
-    histogram: [upper bound in ns, count] in ascending order.
+    histogram: [upper bound in ns, count] in ascending order. shared_pages: mapped while another
+    device had the same memory mapped. aliases: mapped while the device itself had it mapped.
+    mapped_bytes, beside_bytes: asked of the guest's DMA API in a trace, and reachable beside them.
+    heads: skb heads built where the device could write. unmap_latency: as histogram, of requests.
     """
 
     device: str
@@ -34,6 +42,11 @@ class Exposure:
     unmatched: int
     shared_pages: int
     histogram: list[tuple[int, int]]
+    aliases: int = 0
+    mapped_bytes: int = 0
+    beside_bytes: int = 0
+    heads: int = 0
+    unmap_latency: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
     def of(cls, device: DeviceLedger, now_ns: int) -> Exposure:
@@ -44,6 +57,8 @@ class Exposure:
         )
         for since_ns in device.stale.open_since.values():
             windows.add(now_ns - since_ns)
+        shared, alias = device.rule(CrossDeviceRule), device.rule(AliasRule)
+        subpage, window = device.rule(SubpageRule), device.rule(WindowRule)
         generations = {mapping.generation for mapping in device.live.mappings()}
         return cls(
             device=device.name,
@@ -55,9 +70,18 @@ class Exposure:
             longest_ns=windows.longest_ns,
             mean_ns=windows.total_ns // windows.count if windows.count else 0,
             unmatched=windows.unmatched,
-            shared_pages=device.shared_pages,
-            histogram=[(1 << k, count) for k, count in sorted(windows.histogram.items())],
+            shared_pages=0 if shared is None else shared.shared,
+            histogram=_bounds(windows.histogram),
+            aliases=0 if alias is None else alias.aliases,
+            mapped_bytes=0 if subpage is None else subpage.mapped_bytes,
+            beside_bytes=0 if subpage is None else subpage.beside_bytes,
+            heads=0 if subpage is None else subpage.heads,
+            unmap_latency=[] if window is None else _bounds(window.latency),
         )
+
+
+def _bounds(histogram: Counter[int]) -> list[tuple[int, int]]:
+    return [(1 << k, count) for k, count in sorted(histogram.items()) if count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +90,7 @@ class Verdict:
 
     ok: no rule was broken. violations: the kept ones, in order; counts: all of them, by rule.
     exposed: under a lazy policy, some memory stayed reachable after it was given up.
+    not_judged: by device, rule to what it did not judge here and which signal that would take.
     """
 
     ok: bool
@@ -75,6 +100,7 @@ class Verdict:
     exposures: tuple[Exposure, ...]
     totals: dict[str, Amortisation]
     events: dict[str, int]
+    not_judged: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     @property
     def word(self) -> str:
@@ -95,9 +121,23 @@ class Verdict:
                 f"({seen.baseline} baseline), {released} live at release, {seen.windows} stale "
                 f"windows, longest {seen.longest_ns / 1e6:.3f} ms"
             )
+        lines += self.silences
         lines += map(str, self.violations)
         hidden = sum(self.counts.values()) - len(self.violations)
         return [*lines, f"and {hidden} more violations, counted only"] if hidden else lines
+
+    @property
+    def silences(self) -> list[str]:
+        """A line for each device: rules whose silence says nothing, or not everything."""
+        lines = []
+        for name, rules in self.not_judged.items():
+            alike: dict[str, list[str]] = {}
+            for rule, why in rules.items():
+                alike.setdefault("; ".join(why), []).append(rule)
+            parts = [f"{' '.join(numbers)} {why}" for why, numbers in alike.items()]
+            if parts:
+                lines.append(f"{name}: not judged here: {', '.join(parts)}")
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -111,4 +151,5 @@ class Verdict:
             "exposures": [asdict(exposure) for exposure in self.exposures],
             "totals": {name: total.to_json() for name, total in self.totals.items()},
             "events": self.events,
+            "not_judged": self.not_judged,
         }

@@ -209,7 +209,7 @@ class Nic:
             "EVENT": lambda _, __, value, ___: self._events.clear(value),
             "EVENT_MASK": lambda _, __, value, ___: self._events.set_mask(value),
             "MODERATION": lambda _, queue, value, __: self.pairs[queue].moderate(value),
-            "ARM": lambda _, queue, value, __: self.pairs[queue].arm(value),
+            "ARM": lambda _, queue, value, now_ns: self.pairs[queue].arm(value, now_ns),
             "NOTE": lambda _, __, value, now_ns: self._observer.note(now_ns, value),
             "RX_CTRL": self._write_control,
             "TX_CTRL": self._write_control,

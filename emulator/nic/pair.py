@@ -54,7 +54,7 @@ class QueuePair:
         wire: Wire,
     ) -> None:
         self._vector, self._gate = FIRST_QUEUE_VECTOR + queue, gate
-        self._queue = queue
+        self._queue, self._observer = queue, observer
         self.stats = QueueStats()
         self.moderation = Moderation(self._interrupt)
         context = QueueContext(
@@ -99,10 +99,13 @@ class QueuePair:
         """The driver wrote MODERATION."""
         self.moderation.configure(value & DMABED_QP_MODERATION_USECS, value >> FRAMES_SHIFT)
 
-    def arm(self, value: int) -> None:
+    def arm(self, value: int, now_ns: int) -> None:
         """The driver wrote ARM."""
-        seen = self.rx.ring.completed & SEEN_MASK | (self.tx.ring.completed & SEEN_MASK) << 16
-        self.moderation.arm(all_seen=value == seen)
+        rx, tx = self.rx.ring, self.tx.ring
+        done = rx.completed & SEEN_MASK | (tx.completed & SEEN_MASK) << 16
+        sizes = rx.size if rx.running else 0, tx.size if tx.running else 0
+        self._observer.armed(now_ns, self._queue, value, done, sizes)
+        self.moderation.arm(all_seen=value == done)
 
     def reset(self, now_ns: int) -> None:
         """Rings stopped, counts 0, disarmed."""

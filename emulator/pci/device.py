@@ -72,6 +72,10 @@ class PciDevice:
         """
         return None
 
+    def queue_of(self, vector: int) -> int | None:
+        """The queue whose completions ``vector`` announces; None: it is no queue's."""
+        return None
+
     @property
     def identity(self) -> Identity:
         """The attributes that fill the header."""

@@ -92,6 +92,18 @@ class Msix:
         """``size`` bytes of the BAR: table, pending bits, zeros elsewhere."""
         return b"".join(self._byte(at) for at in range(offset, offset + size))
 
+    def addressed(self, offset: int, size: int) -> list[tuple[int, bool]]:
+        """Entries of which a write would change address or data, and whether they are unmasked.
+
+        One that no client has written yet is not: its owner keeps the table elsewhere.
+        """
+        first, last = offset // MSIX_ENTRY, (offset + size - 1) // MSIX_ENTRY
+        return [
+            (vector, vector in self._written and not self._blocked(vector) and self._enabled)
+            for vector in range(max(first, 0), min(last + 1, self.vectors))
+            if offset < vector * MSIX_ENTRY + _CONTROL
+        ]
+
     def write(self, offset: int, data: bytes) -> None:
         """Writes table entries; reserved bits and what is not the table are dropped."""
         for at, value in enumerate(data, offset):

@@ -13,6 +13,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 
 from emulator.vfio_user.errors import ClientGoneError, DmaTimeoutError
 from emulator.vfio_user.framing import close_fds
@@ -34,13 +35,21 @@ class Connection:
     once instead of after it. QEMU answers DMA messages in its main thread under a lock that a
     virtual CPU holds while it waits for us, so a device that cannot take its command in between
     delays both until the timeout. Inside a handler commands always wait.
+
+    clock: asked for the time of what was received; without one it is the caller's.
     """
 
-    def __init__(self, sock: socket.socket, session: Session, reentrant: bool = False) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        session: Session,
+        reentrant: bool = False,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
         sock.setblocking(False)
         self._sock: socket.socket | None = sock
         self.session = session
-        self._reentrant = reentrant
+        self._reentrant, self._clock = reentrant, clock
         self._buffer = bytearray(_CHUNK)
         self._view = memoryview(self._buffer)
         self._unsent: deque[tuple[memoryview, tuple[int, ...]]] = deque()
@@ -150,6 +159,9 @@ class Connection:
         except OSError as error:
             self.close(f"receive failed: {error}", now_ns)
             return True
+        if self._clock is not None:
+            # The processor may have been gone since our caller looked at the clock.
+            now_ns = self._clock()
         fds = _descriptors(ancillary) if ancillary else []
         if size and not flags & _TRUNCATED:
             actions = self.session.feed(view[:size], fds, now_ns)

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -27,8 +28,8 @@ class SocketPathError(DmabedError):
 class Server:
     """Listens at ``path`` and serves ``device``; steps when :meth:`service` is called.
 
-    offer, dma_layout: see :class:`Session`; reentrant: see :class:`Connection`. The socket is
-    readable and writable by its owner only, and is removed by :meth:`close`.
+    offer, dma_layout: see :class:`Session`; reentrant, clock: see :class:`Connection`. The socket
+    is readable and writable by its owner only, and is removed by :meth:`close`.
 
     Raises:
         SocketPathError: the path is too long, is no socket, or somebody else listens there.
@@ -42,11 +43,13 @@ class Server:
         offer: Capabilities | None = None,
         dma_layout: DmaLayout = DmaLayout.SPECIFICATION,
         reentrant: bool = False,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self.path = Path(path)
         self.device = device
         self.last_reason = ""
         self._offer, self._dma_layout, self._reentrant = offer, dma_layout, reentrant
+        self._clock = clock
         self._connection: Connection | None = None
         self._listener: socket.socket | None = _listen(self.path)
 
@@ -128,7 +131,7 @@ class Server:
         except OSError:  # nobody waits, or it went again, or there are no descriptors left
             return False
         session = Session(self.device, self._offer, self._dma_layout)
-        self._connection = Connection(sock, session, self._reentrant)
+        self._connection = Connection(sock, session, self._reentrant, self._clock)
         return True
 
 

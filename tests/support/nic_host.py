@@ -169,6 +169,9 @@ class Watcher:
         key = (queue, kind)
         self.delivered[key] = self.delivered.get(key, 0) + count
 
+    def armed(self, now_ns: int, queue: int, seen: int, done: int, sizes: tuple[int, int]) -> None:
+        self.log.append("armed")
+
 
 class Side:
     """One ring of a pair with ``1 << log2`` buffers of ``buffer`` bytes; ``name``: RX or TX.

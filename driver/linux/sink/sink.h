@@ -110,6 +110,12 @@ struct sink_order {
 	bool frags;
 };
 
+/* Frames that were held: how many, and those that changed meanwhile. */
+struct sink_late {
+	u64 frames;
+	u64 changed;
+};
+
 /* sink_verify.c */
 extern const u8 *sink_ramp;
 int sink_ramp_init(void);
@@ -118,6 +124,8 @@ int sink_receive(struct sk_buff *skb, struct net_device *dev,
 		 struct packet_type *pt, struct net_device *orig_dev);
 void sink_receive_list(struct list_head *list, struct packet_type *pt,
 		       struct net_device *orig_dev);
+
+void sink_release(struct sink_late *late);
 
 static inline u8 sink_filler(u64 sequence, u32 flow)
 {

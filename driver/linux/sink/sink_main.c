@@ -3,12 +3,14 @@
  * dmabed sink: swallows, counts and verifies test frames on any network device,
  * and sends them. /proc/dmabed_sink, when read, gives "key value" lines: those
  * of the sender, then for each device a line "device <name>" and its counts.
- * It takes two commands:
+ * It takes three commands:
  *
  *	reset
+ *	release
  *	send <device> <count> <frame bytes> <flow> [frags]
  *
- * The second returns when the driver has taken the last frame.
+ * The last returns when the driver has taken the last frame. The second lets go
+ * of the frames that the parameter "hold" kept, after another look at them.
  */
 #include <linux/if_arp.h>
 #include <linux/module.h>
@@ -26,6 +28,7 @@ MODULE_PARM_DESC(device, "listen on this device only (default: on all)");
 
 static LIST_HEAD(sink_devices);
 static DEFINE_MUTEX(sink_lock);
+static struct sink_late sink_late;
 
 static int sink_add(struct net_device *netdev)
 {
@@ -147,6 +150,8 @@ static int sink_show(struct seq_file *seq, void *unused)
 	struct sink_dev *sink;
 
 	sink_send_show(seq);
+	seq_printf(seq, "late_frames %llu\nlate_changed %llu\n",
+		   sink_late.frames, sink_late.changed);
 	mutex_lock(&sink_lock);
 	list_for_each_entry(sink, &sink_devices, list)
 		sink_show_device(seq, sink);
@@ -190,6 +195,10 @@ static int sink_command(const char *text)
 
 	if (sysfs_streq(text, "reset")) {
 		sink_reset();
+		return 0;
+	}
+	if (sysfs_streq(text, "release")) {
+		sink_release(&sink_late);
 		return 0;
 	}
 	static_assert(IFNAMSIZ == 16);

@@ -19,6 +19,12 @@ static bool echo;
 module_param(echo, bool, 0644);
 MODULE_PARM_DESC(echo, "send every frame back as it came, on the device it came from");
 
+static uint hold;
+module_param(hold, uint, 0644);
+MODULE_PARM_DESC(hold, "frames to keep, as a slow socket would, until the command release");
+
+static struct sk_buff_head sink_held;
+
 /* Bytes 0, 1, ... 255, 0, ...: filler from any start is a piece of it. */
 const u8 *sink_ramp;
 
@@ -32,11 +38,13 @@ int sink_ramp_init(void)
 	for (i = 0; i < 256 + SINK_RAMP; i++)
 		ramp[i] = i;
 	sink_ramp = ramp;
+	skb_queue_head_init(&sink_held);
 	return 0;
 }
 
 void sink_ramp_exit(void)
 {
+	skb_queue_purge(&sink_held);
 	kfree(sink_ramp);
 }
 
@@ -184,6 +192,29 @@ static void sink_verify_list(struct sink_dev *sink, struct sink_counts *counts,
 	spin_unlock(&sink->lock);
 }
 
+static bool sink_intact(struct sk_buff *skb)
+{
+	struct sink_header buffer;
+	const struct sink_header *header;
+
+	header = skb_header_pointer(skb, 0, sizeof(buffer), &buffer);
+	return header && be32_to_cpu(header->magic) == SINK_MAGIC &&
+	       sink_payload_ok(skb, sink_filler(be64_to_cpu(header->sequence),
+						be32_to_cpu(header->flow)));
+}
+
+/* Looks at what is held once more, lets it go and says what it found. */
+void sink_release(struct sink_late *late)
+{
+	struct sk_buff *skb;
+
+	while ((skb = skb_dequeue(&sink_held))) {
+		late->frames++;
+		late->changed += !sink_intact(skb);
+		kfree_skb(skb);
+	}
+}
+
 /* Any budget but 0 says: softirq, free in bulk. */
 static void sink_consume_list(struct list_head *list)
 {
@@ -191,7 +222,10 @@ static void sink_consume_list(struct list_head *list)
 
 	list_for_each_entry_safe(skb, next, list, list) {
 		skb_list_del_init(skb);
-		napi_consume_skb(skb, 1);
+		if (skb_queue_len_lockless(&sink_held) < READ_ONCE(hold))
+			skb_queue_tail(&sink_held, skb);
+		else
+			napi_consume_skb(skb, 1);
 	}
 }
 

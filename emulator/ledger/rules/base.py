@@ -7,8 +7,10 @@ device's facts change (see :mod:`emulator.ledger.state`). Lengths and IOVAs come
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -16,8 +18,10 @@ from numpy.typing import NDArray
 
 from emulator.iommu.mapping import OFFSET_MASK, PAGE_MASK, REMOTE, Mapping
 from emulator.ledger.events import EventKind, Timeline
+from emulator.ledger.facts import Fact
 from emulator.ledger.policy import Mark
 from emulator.ledger.shared import SharedFrames
+from emulator.ledger.signals import Signal
 from emulator.ledger.state import DeviceState, Ring
 from emulator.ledger.violation import Violation, ViolationLog
 from emulator.ports import RingKind
@@ -36,15 +40,19 @@ class Commons:
 class Rule:
     """Base of the rules.
 
-    A rule that is ``idle`` is told of nothing until another device joins.
+    A rule that is ``idle`` is told of nothing but facts until it says otherwise.
 
-    number: as in reports. title: what must hold. sees: signals it needs. speaks: when it reports.
+    number: as in reports. title: what must hold. speaks: when it reports. needs: without one of
+    these signals it does not judge at all. helps: without one of these it does not judge what is
+    said there. facts: types that :meth:`told` wants.
     """
 
     number: ClassVar[str]
     title: ClassVar[str]
-    sees: ClassVar[str]
     speaks: ClassVar[str]
+    needs: ClassVar[frozenset[Signal]]
+    helps: ClassVar[abc.Mapping[Signal, str]] = MappingProxyType({})
+    facts: ClassVar[tuple[type[Fact], ...]] = ()
 
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         self.state = state
@@ -76,6 +84,14 @@ class Rule:
         self.timeline.add(
             now_ns, self.state.number, EventKind.VIOLATION, iova, size, generation or 0, extra
         )
+
+    def not_judged(self) -> list[str]:
+        """What the rule does not judge here for want of a signal; empty: it judges everything."""
+        missing = sorted(self.needs - self.state.signals)
+        if missing:
+            return [f"needs {', '.join(missing)}"]
+        helps = [(s, what) for s, what in self.helps.items() if s not in self.state.signals]
+        return [f"{what} (needs {signal})" for signal, what in helps]
 
     def peer_added(self) -> None:
         """Another device joined the ledger."""
@@ -124,8 +140,27 @@ class Rule:
     ) -> None:
         """Buffers belong to the device."""
 
+    def returned(
+        self,
+        now_ns: int,
+        queue: int,
+        kind: RingKind,
+        iovas: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+    ) -> None:
+        """Buffers belong to the driver."""
+
     def packets(self, now_ns: int, queue: int, kind: RingKind, count: int) -> None:
         """Frames were completed."""
+
+    def window_ended(self, mapping: Mapping, since_ns: int, until_ns: int) -> None:
+        """A mapping outlived the guest's own unmap of it."""
+
+    def told(self, now_ns: int, fact: Fact) -> None:
+        """A fact of one of the types in ``facts``."""
+
+    def looked(self, now_ns: int) -> None:
+        """Somebody wants a verdict: the time for what is judged by the passing of time."""
 
     def marked(self, now_ns: int, mark: Mark) -> None:
         """The guest said so."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from emulator.iommu.mapping import PAGE_SHIFT, Mapping
 from emulator.ledger.rules.base import Commons, Rule
+from emulator.ledger.signals import Signal
 from emulator.ledger.state import DeviceState
 from emulator.ports import RingKind
 
@@ -79,7 +80,7 @@ class AmortisationRule(Rule):
 
     number = "O-18"
     title = "maps and unmaps per packet"
-    sees = "MAP, RING"
+    needs = frozenset({Signal.MAP, Signal.RING})
     speaks = "never; it answers window_end"
 
     def __init__(self, state: DeviceState, commons: Commons) -> None:

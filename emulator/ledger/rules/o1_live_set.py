@@ -4,23 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.iommu.mapping import PAGE_SHIFT, Mapping, target_of
 from emulator.ledger.rules.base import Rule
+from emulator.ledger.signals import Signal
+from emulator.ports import RingKind
 
 
 class LiveSetRule(Rule):
     """An access that succeeded lies in live mappings that allow it, and landed where they say."""
 
     number = "O-1"
-    title = "no successful access outside the live set (IOVA, generation, permission)"
-    sees = "MAP, DMA"
+    title = "no access, made or asked for, outside the live set (IOVA, generation, permission)"
+    needs = frozenset({Signal.MAP, Signal.DMA})
+    helps = MappingProxyType({Signal.RING: "buffers posted where nothing is mapped"})
     speaks = (
         "at a successful access that the ledger's own record does not allow; when the address "
-        "space's answer to a map or unmap disagrees with that record"
+        "space's answer to a map or unmap disagrees with that record; when the driver posts a "
+        "buffer where nothing is mapped"
     )
 
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
@@ -64,6 +69,27 @@ class LiveSetRule(Rule):
         for iova, length, target in zip(iovas.tolist(), lengths.tolist(), places, strict=True):
             cause = self._cause(iova, length, write, target)
             if cause:
+                self.report(now_ns, cause, iova, length)
+
+    def posted(
+        self,
+        now_ns: int,
+        queue: int,
+        kind: RingKind,
+        iovas: NDArray[np.uint64],
+        lengths: NDArray[np.int64],
+    ) -> None:
+        """The driver must not send the device where nothing is mapped."""
+        live = self.state.live
+        if live.holds(iovas, lengths):
+            return
+        for iova, length in zip(iovas.tolist(), lengths.tolist(), strict=True):
+            hole = live.hole(iova, length)
+            if hole is not None:
+                cause = (
+                    f"a buffer of {length} bytes was posted on {kind.value} of queue {queue}, but "
+                    f"{hole:#x} is not mapped: nothing checked the address (driver bug)"
+                )
                 self.report(now_ns, cause, iova, length)
 
     def _cause(self, iova: int, length: int, write: bool, target: int | None) -> str:

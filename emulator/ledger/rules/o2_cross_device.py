@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emulator.iommu.mapping import PAGE_SHIFT, Mapping
-from emulator.ledger.posted import buffer_pages
 from emulator.ledger.rules.base import Commons, Rule
+from emulator.ledger.signals import Signal
 from emulator.ledger.state import DeviceState
 from emulator.ports import RingKind
 
@@ -19,18 +20,25 @@ class CrossDeviceRule(Rule):
     """An IOVA that only another device has mapped is not used, and no RX page has two owners.
 
     ``shared`` counts pages that were mapped while another device had their memory mapped:
-    information, unless the policy says exclusive. All-of-RAM mappings are not looked at.
+    information, unless the policy says exclusive. A page that is posted for receive while another
+    device may write it is a violation (under a lazy policy only if it is posted there as well).
+    All-of-RAM mappings are not looked at.
     """
 
     number = "O-2"
     title = "an access uses the device's own mappings; no receive buffer serves two devices"
-    sees = "MAP of all devices, DMA, RING"
+    needs = frozenset({Signal.MAP, Signal.DMA})
+    helps = MappingProxyType({Signal.RING: "receive buffers that two devices share"})
     speaks = "at the access; at the map (exclusive policy); at the posting of a shared RX page"
 
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         super().__init__(state, commons)
         self.shared = 0
         self.idle = True
+
+    def not_judged(self) -> list[str]:
+        """Alone there is nobody to confuse the device with."""
+        return ["needs a second device"] if self.idle else super().not_judged()
 
     def peer_added(self) -> None:
         """From now on shared pages are looked for, those mapped already included."""
@@ -84,7 +92,7 @@ class CrossDeviceRule(Rule):
         if kind is not RingKind.RX_DESC:
             return
         live, users = self.state.live, self.commons.frames.users
-        for page in buffer_pages(iovas, lengths):
+        for page in self.state.pages_of(iovas, lengths):
             frame = live.writable_frame(page)
             if frame is not None and len(users.get(frame, ())) > 1:
                 self._judge_shared_buffer(now_ns, page, frame)
@@ -96,15 +104,31 @@ class CrossDeviceRule(Rule):
             mapping = other.live.find(iova) if other is not self.state else None
             if mapping is not None:
                 verb = "write" if write else "read"
-                cause = f"a {verb} {what}: only {other.name} has this IOVA mapped"
+                cause = (
+                    f"a {verb} {what}: only {other.name} has this IOVA mapped, since "
+                    f"{mapping.mapped_ns / 1e9:.9f} s"
+                )
                 self.report(now_ns, cause, iova, length, mapping)
                 return
 
     def _judge_shared_buffer(self, now_ns: int, page: int, frame: int) -> None:
         for number, pages in self.commons.frames.others(self.state.number, frame).items():
             other = self.commons.devices[number]
-            for key, posted in other.posted.items():
-                if key[1] is RingKind.RX_DESC and not pages.isdisjoint(posted):
-                    cause = f"a receive buffer lies in a page that is one of {other.name} too"
-                    self.report(now_ns, cause, page << PAGE_SHIFT, 1 << PAGE_SHIFT)
+            for its_page in sorted(pages):
+                mapping = other.live.owners.get(its_page)
+                if mapping is None or mapping.generation in other.baseline or not mapping.writable:
+                    continue
+                posted = bool(other.owned_among([its_page], RingKind.RX_DESC))
+                if posted or not self.state.policy.lazy:
+                    self._report_shared(now_ns, page, other, mapping, posted)
                     return
+
+    def _report_shared(
+        self, now_ns: int, page: int, other: DeviceState, mapping: Mapping, posted: bool
+    ) -> None:
+        how = "it is posted there as well" if posted else "it is still mapped there"
+        cause = (
+            f"a receive buffer lies in a page that {other.name} can write too: {how}, at IOVA "
+            f"{mapping.iova:#x}, mapped at {mapping.mapped_ns / 1e9:.9f} s"
+        )
+        self.report(now_ns, cause, page << PAGE_SHIFT, 1 << PAGE_SHIFT)

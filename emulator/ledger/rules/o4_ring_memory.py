@@ -6,6 +6,7 @@ from __future__ import annotations
 from emulator.iommu.mapping import PAGE_SHIFT, PAGE_SIZE
 from emulator.ledger.live import overlap
 from emulator.ledger.rules.base import Rule
+from emulator.ledger.signals import Signal
 from emulator.ledger.state import Ring
 
 
@@ -14,7 +15,7 @@ class RingMemoryRule(Rule):
 
     number = "O-4"
     title = "no ring is freed or moved while it runs"
-    sees = "UNMAP, RING"
+    needs = frozenset({Signal.MAP, Signal.RING})
     speaks = "when the unmap is asked for; when a running ring is started again"
 
     def unmap_requested(self, now_ns: int, iova: int, size: int) -> None:

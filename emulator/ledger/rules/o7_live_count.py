@@ -7,6 +7,7 @@ from emulator.iommu.mapping import PAGE_SHIFT, Mapping
 from emulator.ledger.live import BIG_PAGES
 from emulator.ledger.policy import Mark
 from emulator.ledger.rules.base import Commons, Rule
+from emulator.ledger.signals import Signal
 from emulator.ledger.state import DeviceState
 
 
@@ -20,7 +21,7 @@ class LiveCountRule(Rule):
 
     number = "O-7"
     title = "live mappings return to the baseline; none is made once the driver is gone"
-    sees = "MAP, marks of the guest"
+    needs = frozenset({Signal.MAP, Signal.MARK})
     speaks = "at the marks released and driver_removed; at a map after driver_removed"
 
     def __init__(self, state: DeviceState, commons: Commons) -> None:

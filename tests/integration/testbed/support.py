@@ -80,8 +80,8 @@ class GuestNic:
         for page in range(iova, iova + size, PAGE):
             self.client.dma_unmap(page, PAGE)
 
-    def enable(self) -> None:
-        command = (MEM | BUS_MASTER).to_bytes(2, "little")
+    def enable(self, master: bool = True) -> None:
+        command = (MEM | BUS_MASTER * master).to_bytes(2, "little")
         self.client.region_write(PciRegion.CONFIG, COMMAND, command)
 
     def note(self, value: int) -> None:
@@ -105,6 +105,7 @@ class GuestNic:
         for iova, size in self.ranges(ring):
             self.unmap(iova, size)
         self.note(2)
+        self.enable(master=False)
         self.note(3)
 
     @staticmethod

@@ -212,6 +212,7 @@ def test_every_action_is_named_in_the_help() -> None:
         action for action in cli._parser()._actions
         if isinstance(action, argparse._SubParsersAction)
     )  # fmt: skip
-    assert set(parser.choices) == {"run", "bench", "count", "vm", "serve"}
+    known = {"run", "bench", "count", "plants", "attack", "vm", "serve"}
+    assert set(parser.choices) == known
     assert all(f"    {name}" in said for name in parser.choices)
     assert cli.__doc__ is not None and all(name in cli.__doc__ for name in parser.choices)

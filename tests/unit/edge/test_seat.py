@@ -44,7 +44,7 @@ class Bench:
         self.device = Counting()
         self.ledger = Ledger(time.monotonic_ns, Policy(lazy=True))
         self.endpoint = Endpoint(self.device, "dut", self.ledger, LatencyModel())
-        self.seat = DeviceSeat(self.endpoint, path)
+        self.seat = DeviceSeat(self.endpoint, path, clock=lambda: self.now_ns)
         self.client = VfioUserClient.connect(path, pump=self.service)
         self.client.version()
 

@@ -6,64 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from emulator.iommu.dma import DmaGate, SpaceDma
-from emulator.iommu.space import AddressSpace
 from emulator.ledger import Ledger, Mark, Policy
 from emulator.ports import DmaFault, RingKind
-
-PAGE = 4096
-RX, CQ = RingKind.RX_DESC, RingKind.RX_CQ
-
-
-class FakeMemory:
-    def __init__(self):
-        self.array = np.zeros(16 << 20, np.uint8)
-        self.index = 0
-
-
-def u64(*values):
-    return np.array(values, np.uint64)
-
-
-class Host:
-    """One device as a session and a NIC would drive it."""
-
-    def __init__(self, ledger, name="nic0", memory=None):
-        self.memory = memory or FakeMemory()
-        self.space = AddressSpace(name)
-        self.ledger = ledger.device(name)
-        self.gate = DmaGate(True)
-        self.ledger.gate_changed(0, True)
-        self.dma = SpaceDma(self.space, self.ledger, self.gate)
-
-    def map(self, iova, offset=0, size=PAGE, now=0, readable=True, writable=True):
-        mapping = self.space.map(iova, size, self.memory, offset, readable, writable, now)
-        self.ledger.mapped(now, mapping)
-        return mapping
-
-    def unmap(self, iova, size=PAGE, now=0):
-        self.ledger.unmap_requested(now, iova, size)
-        self.ledger.unmapped(now, self.space.unmap(iova, size, now))
-
-    def post(self, *iovas, queue=0, kind=RX):
-        self.ledger.posted(0, queue, kind, u64(*iovas), np.full(len(iovas), 2048))
-
-    def give_back(self, *iovas, queue=0, kind=RX):
-        self.ledger.returned(0, queue, kind, u64(*iovas), np.full(len(iovas), 2048))
-
-
-@pytest.fixture
-def ledger():
-    return Ledger(lambda: 0)
-
-
-@pytest.fixture
-def host(ledger):
-    return Host(ledger)
-
-
-def spoken(ledger):
-    return dict(ledger.log.counts)
+from tests.unit.ledger.support import CQ, PAGE, RX, Host, spoken, u64
 
 
 def test_legal_life_of_a_queue_is_silent(ledger, host):
@@ -80,6 +25,7 @@ def test_legal_life_of_a_queue_is_silent(ledger, host):
     host.unmap(0)
     host.unmap(0, 1 << 63)
     ledger.mark(1, Mark.RELEASED)
+    host.close_gate()
     ledger.mark(1, Mark.DRIVER_REMOVED)
     host.unmap(0, 1 << 63)
     assert spoken(ledger) == {} and ledger.verdict().ok and ledger.verdict().word == "clean"
@@ -154,10 +100,10 @@ def test_iova_of_the_other_device_is_reported_as_o2(ledger, host):
 def test_page_in_the_receive_rings_of_two_devices_is_reported_as_o2(ledger, host):
     other = Host(ledger, "nic1", host.memory)
     host.map(PAGE, 5 * PAGE)
-    other.map(9 * PAGE, 5 * PAGE)
-    assert other.ledger.shared_pages == 1 and spoken(ledger) == {}
     host.post(PAGE)
     assert spoken(ledger) == {}
+    other.map(9 * PAGE, 5 * PAGE)
+    assert ledger.verdict().exposures[1].shared_pages == 1 and spoken(ledger) == {}
     other.post(9 * PAGE)
     assert spoken(ledger) == {"O-2": 1}
 
@@ -256,6 +202,7 @@ def test_leftover_mapping_is_reported_as_o7_once_and_the_baseline_never(ledger, 
     host.map(0)
     ledger.mark(0, Mark.BASELINE)
     host.map(PAGE)
+    host.close_gate()
     ledger.mark(5, mark)
     ledger.mark(6, Mark.DRIVER_REMOVED)
     assert spoken(ledger) == {"O-7": 1} and ledger.log.kept[0].iova == PAGE
@@ -278,6 +225,7 @@ def test_leftover_mapping_is_exposure_with_a_window_under_a_lazy_policy():
 
 
 def test_map_after_removal_is_reported_as_o7_until_a_driver_is_bound(ledger, host):
+    host.close_gate()
     ledger.mark(1, Mark.DRIVER_REMOVED)
     host.map(1 << 40, 0, 4 << 20)
     assert spoken(ledger) == {}

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""O-12: a driver consumes what the device has produced, once."""
+
+from __future__ import annotations
+
+from emulator.ledger.facts import Armed, Fact
+from emulator.ledger.rules.base import Commons, Rule
+from emulator.ledger.signals import Signal
+from emulator.ledger.state import DeviceState, Ring
+
+_MODULUS = 1 << 16
+
+
+class ConsumedRule(Rule):
+    """The counts a driver writes to ARM lie between its last ones and the device's own.
+
+    More than the device has written: something that is no completion was consumed (poison, or one
+    twice). Less than before: the driver goes over completions again.
+    """
+
+    number = "O-12"
+    title = "each completion is consumed once, and nothing that the device did not produce"
+    speaks = "when the driver arms the interrupt"
+    needs = frozenset({Signal.RING, Signal.MMIO})
+    facts = (Armed,)
+
+    def __init__(self, state: DeviceState, commons: Commons) -> None:
+        super().__init__(state, commons)
+        self._seen: dict[tuple[int, str], int] = {}
+
+    def ring_started(self, now_ns: int, ring: Ring) -> None:
+        """Counts begin at 0 again."""
+        self._seen.pop((ring.queue, ring.kind.value[:2]), None)
+
+    def reset(self, now_ns: int) -> None:
+        """And after a reset."""
+        self._seen.clear()
+
+    def told(self, now_ns: int, fact: Fact) -> None:
+        """Looks at both sides of the pair, if they run."""
+        if isinstance(fact, Armed):
+            self._judge(now_ns, fact.queue, "rx", fact.rx_seen, fact.rx_done, fact.rx_size)
+            self._judge(now_ns, fact.queue, "tx", fact.tx_seen, fact.tx_done, fact.tx_size)
+
+    def _judge(self, now_ns: int, queue: int, side: str, seen: int, done: int, size: int) -> None:
+        if not size:
+            return
+        key = queue, side
+        ahead = (seen - done) % _MODULUS
+        before = self._seen.get(key, 0)
+        self._seen[key] = seen
+        if 0 < ahead < _MODULUS // 2:
+            self._speak(now_ns, key, f"{ahead} more completions than the device wrote ({done})")
+        elif (seen - before) % _MODULUS >= _MODULUS // 2:
+            self._speak(now_ns, key, f"fewer completions than before ({before})")
+
+    def _speak(self, now_ns: int, key: tuple[int, str], what: str) -> None:
+        queue, side = key
+        cause = f"{side} of queue {queue}: the driver says it consumed {what} (driver bug)"
+        self.report(now_ns, cause, 0, 0)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""Plants in the kernel module: one guest with two NICs, the module reloaded for each bug."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from emulator.ledger.facts import Checked
+from testbed.laboratory import Traffic
+from testbed.plants.catalogue import BUGS, Catch, PlantedBug, Scene, first_of
+from testbed.plants.liar import LiarNic
+from testbed.rig import DRIVER_SOURCE, Rig, open_rig
+from testbed.scenario import Iommu, NicPlan, VmPlan
+from vm.artifacts import Artifacts
+from vm.errors import CommandFailed, GuestPanicked
+
+RUNG = "vm"
+SWITCH = "DMABED_PLANTS := y\n"
+NOTE_PLANT = 0x100
+FRAMES = 200
+POOL_OF_TWO = 15
+#: The bugs that leave the guest's memory in disorder come last; the one that kills it ends all.
+ORDER = (1, 2, 4, 5, 13, 15, 17, 18, 20, 19, 3, 8, 6, 10)
+_NICS = ("nic", "other")
+_RINGS = NicPlan(queues=1, rx_ring=64, tx_ring=64)
+
+
+def planted_source(folder: Path) -> Path:
+    """A copy of the driver's source in ``folder`` whose build has the plants."""
+    source = folder / "planted"
+    shutil.copytree(DRIVER_SOURCE, source, dirs_exist_ok=True)
+    kbuild = source / "Kbuild"
+    licence, rest = (DRIVER_SOURCE / "Kbuild").read_text().split("\n", 1)
+    kbuild.write_text(f"{licence}\n{SWITCH}{rest}")
+    return source
+
+
+async def run_plants(
+    artifacts: Artifacts,
+    folder: Path,
+    iommu: Iommu = "intel-strict",
+    bugs: Sequence[PlantedBug] = BUGS,
+    told: Callable[[Catch], None] = lambda _: None,
+) -> tuple[Catch | None, list[Catch]]:
+    """Plays every bug's scene; first one of a sound driver (the same build, nothing planted).
+
+    told: called with each catch. Returns what the sound driver was blamed of (None: nothing) and
+    the catches in order.
+    """
+    numbers = {number: place for place, number in enumerate(ORDER)}
+    todo = sorted(bugs, key=lambda bug: numbers[bug.number])
+    catches: list[Catch] = []
+    async with open_rig(
+        artifacts, iommu, folder, VmPlan(memory_mib=256), _RINGS,
+        nics=_NICS, driver=planted_source(folder), model=LiarNic,
+    ) as rig:  # fmt: skip
+        await rig.load_sink(verify=False)
+        sound = PlantedBug(0, "no bug", (), "map_per_packet", Scene.SEND)
+        blamed = await _play(rig, sound)
+        for bug in todo:
+            catch = await _play(rig, bug)
+            catches.append(catch)
+            told(catch)
+            if bug.scene is Scene.LIES:
+                break  # the guest is gone
+    return (blamed if blamed.spoke else None), catches
+
+
+async def _play(rig: Rig, bug: PlantedBug) -> Catch:
+    """Load, scene, unload; what the ledger and the guest's checkers found meanwhile."""
+    call = rig.devices.call
+    call("forget_violations")
+    before, since_ns = len(rig.guest.kernel_warnings()), call("clock")
+    traced = bug.number in (0, 18)
+    try:
+        tracer = await rig.trace_begin() if traced else None
+        await _scene(rig, bug)
+        if tracer is not None:
+            await rig.trace_join(tracer)
+    except GuestPanicked as panic:
+        call("tell", "nic", Checked("console", (str(panic).splitlines()[0],)))
+    warnings = tuple(rig.guest.kernel_warnings()[before:])
+    call("tell", "nic", Checked("dmesg", warnings))
+    acted = [at for at, value in call("notes", since_ns) if value == NOTE_PLANT + bug.number]
+    return first_of(bug, RUNG, acted[0] if acted else None, call("found"))
+
+
+async def _scene(rig: Rig, bug: PlantedBug) -> None:
+    run, call = rig.guest.run, rig.devices.call
+    await rig.load(bug.strategy, _RINGS, f"plant={bug.number}")
+    if bug.number == POOL_OF_TWO:
+        for interface in await rig.interfaces():
+            await run(f"ip link set {interface} up")
+    await run("echo reset > /proc/dmabed_sink")
+    if bug.scene is Scene.HOLD:
+        await run("echo 20 > /sys/module/dmabed_sink/parameters/hold")
+    if bug.scene is Scene.LIES:
+        call("lie", "nic", True)
+    call("send", "nic", Traffic(count=FRAMES, rate_pps=4000))
+    if bug.scene is Scene.LIES:
+        await asyncio.sleep(1.0)
+    else:
+        await rig.all_sent(20)
+    call("unplug", "nic")
+    if bug.scene is Scene.SEND:
+        await run(f"echo send {rig.interface} 3 1400 1 frags > /proc/dmabed_sink")
+    if bug.scene is Scene.RELOAD:
+        await run(f"ethtool -G {rig.interface} rx 128", check=False)
+    await asyncio.sleep(0.1)
+    await _unload(rig)
+    await run("echo 0 > /sys/module/dmabed_sink/parameters/hold")
+
+
+async def _unload(rig: Rig) -> None:
+    try:
+        await rig.unload()
+    except CommandFailed:
+        await asyncio.sleep(1.0)
+        await rig.guest.rmmod("dmabed_nic")

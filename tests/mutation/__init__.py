@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Breaks the code on purpose, to see that a test fails."""
