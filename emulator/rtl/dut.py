@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +25,8 @@ from emulator.rtl.host import NS_PER_CYCLE
 from emulator.rtl.link import Handle, Link
 
 MSIX = 1 << 16
+QUIET_BUSES = ("s_axil", "s_rx", "m_tx")
+"""Their models would log each beat's bytes, which costs more than the simulation."""
 SETTLE_CYCLES = 20_000
 
 
@@ -56,6 +59,8 @@ class AxiDesign:
             if hasattr(dut, name):
                 getattr(dut, name).value = value
         dut.rst.value = 1
+        for bus in QUIET_BUSES:
+            logging.getLogger(f"cocotb.{dut._name}.{bus}").setLevel(logging.WARNING)
         self.link = Link(dut)
         self.axil = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.clk, dut.rst)
 
