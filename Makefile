@@ -59,7 +59,8 @@ cosim: setup ## the Linux guest drives the RTL: packets both ways, a ping, verdi
 	@$(PY) -m testbed.cosim
 
 .PHONY: bench
-bench: setup ## compare with the socket's round trip and with QEMU's own NICs
+bench: setup ## compare with the socket's round trip, QEMU's own NICs, and the twin with SimPy
+	@$(PY) -m tests.bench.twin_speed
 	@$(RUN) bench
 
 .PHONY: plants

@@ -77,9 +77,12 @@ def mapped(book: Book, now: float, device: int, iova_page: int, frame: int) -> N
 
 @kernel
 def given_up(book: Book, now: float, device: int, iova_page: int) -> None:
-    """The owner unmaps it; the device may reach it until :func:`ended`. O-3 if it is posted."""
+    """The owner unmaps it; the device may reach it until :func:`ended`. O-3 if it is posted.
+
+    O-7 if there is nothing to unmap, or not any more.
+    """
     frame = book.reach[device, iova_page]
-    if frame < 0:
+    if frame < 0 or book.given_up[device, iova_page] >= 0.0:
         blame(book, O_7, now, -1, iova_page << PAGE_SHIFT, device, 0)
         return
     if book.frame[frame, POSTED] > 0:
