@@ -62,9 +62,9 @@ def test_a_comparison_becomes_a_folder(capsys, tmp_path):
     assert main(["compare", *two, *FEW]) == 0
     folder = tmp_path / "out" / "latest-compare"
     found = Comparison.load(folder / "comparison.json")
-    assert [p.status for p in found.points].count("done") == 4 + 20 + 14
+    assert [p.status for p in found.points].count("done") == 4 + 20 + 20
     assert (folder / "index.html").is_file()
-    rising = [p.result.maps_per_packet for p in found.amortisation[:7]]
+    rising = [p.result.maps_per_packet for p in found.amortisation[:10]]
     assert rising == sorted(rising, reverse=True)
     assert rising[0] > 1 > rising[1] > 0.4 > rising[-1]
 
