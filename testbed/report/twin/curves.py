@@ -139,8 +139,10 @@ def queues_figure(base: TwinScenario, points: Sequence[Point]) -> Figure:
     presets = list(dict.fromkeys(p.scenario.preset for p in points))
     note = f"Twin, {base.traffic.frame_bytes} B, a core for each queue, dropped in the poll. "
     note += "Dotted: as many times the rate of one queue. What all queues share is the IOMMU."
+    if any(bound for preset in presets for _, _, bound in _rates(points, preset, "page_pool")):
+        note += " device: its translations are the bound, not the CPUs."
     width = 4.9 * max(len(presets), 1)
-    figure = titled_figure(width, 4.8, queues_title(points), f"{note} {base.host}.")
+    figure = titled_figure(width, 4.8, queues_title(points), f"{note} Host {base.host}.")
     panels = figure.subplots(1, max(len(presets), 1), sharey=True, squeeze=False)[0]
     for axes, preset in zip(panels, presets, strict=False):
         _queue_panel(axes, preset, [p for p in points if p.scenario.preset == preset])

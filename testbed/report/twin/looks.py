@@ -82,6 +82,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], points: Sequence[tuple[flo
     room = axes.get_window_extent()
     places = [axes.transData.transform(point).tolist() for point in points]
     taken = [_around(place, 4 * scale) for place in places]
+    taken += [text.get_window_extent() for text in axes.texts]
     lost = 0
     for label in labels:
         x, y = axes.transData.transform(label.at)
