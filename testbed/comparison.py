@@ -32,7 +32,7 @@ _QUEUE_RING = 256
 BURST = 1024
 """Buffers that come back at once on the amortisation curve; what the pool has no room for is
 unmapped and freed, so ``BURST / (BURST - pool_size)`` packets share a mapping."""
-AMORTISED = (2, 4, 8, 16, 32, 64)
+AMORTISED = (2, 4, 8, 16, 32, 64, 128, 256)
 AMORTISATION_PRESETS = ("vtd-strict", "power-tce")
 
 
@@ -115,13 +115,14 @@ def queues_of(base: TwinScenario, counts: tuple[int, ...] = QUEUES) -> list[Twin
     """One queue to many, each polled as fast as its CPU can, on a line that is no limit."""
     traffic = replace(base.traffic, kind="fixed", rate_gbps=0.0, line_gbps=_QUEUE_LINE_GBPS)
     driver = replace(base.driver, ring=min(base.driver.ring, _QUEUE_RING))
-    packets = min(base.packets, 200_000)
+    # Of each queue; enough of them that filling the rings does not count.
+    packets = {"map_per_packet": 100_000, "page_pool": 1_000_000}
     return [
         replace(
             base,
             strategy=strategy,
             preset=preset,
-            packets=packets,
+            packets=min(base.packets, packets[strategy]) * count,
             traffic=traffic,
             driver=replace(driver, queues=count),
             consumer=Consumer(),
@@ -137,7 +138,7 @@ def amortisation_of(base: TwinScenario) -> list[TwinScenario]:
 
     ``map_per_packet``, one packet for each mapping, is where the curve begins.
     """
-    sizes = [BURST - BURST // packets for packets in AMORTISED]
+    sizes = [*(BURST - BURST // packets for packets in AMORTISED), BURST]
     consumer = Consumer(kind="storage", batch=BURST)
     traffic = replace(base.traffic, rate_gbps=0.0) if base.traffic.kind == "fixed" else Traffic()
     common = replace(base, traffic=traffic, consumer=consumer, packets=min(base.packets, 1_000_000))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from driver.model.structs import DMABED_RX_BUF_LEN, DMABED_RX_HEADROOM
 from emulator.errors import DmabedError
 from emulator.iommu.model.costs import load_costs
 from testbed.results import CaseResult, RunResult
@@ -33,13 +34,6 @@ PRESET: dict[Iommu, str] = {
 }
 """Of the twin, for each IOMMU of the VM: only counts are compared, and these it shares."""
 
-PAGE = 4096
-SKB_SHARED_INFO = 320
-"""SKB_DATA_ALIGN(sizeof(struct skb_shared_info)), x86-64, Linux 6.12."""
-RX_HEADROOM = 64
-"""DMABED_RX_HEADROOM in driver/linux/dmabed_queue.h: NET_SKB_PAD + NET_IP_ALIGN on x86-64."""
-RX_BUFFER = PAGE - SKB_SHARED_INFO - RX_HEADROOM
-"""DMABED_RX_BUF_LEN in the same file: what the device may write of a page."""
 NAPI_BUDGET = 64
 _FCS = 4
 _WARM_UP = 8192
@@ -94,24 +88,31 @@ def predictions(measured: RunResult) -> list[Prediction]:
 def twin_of(case: CaseResult, nic: NicPlan) -> TwinScenario:
     """The twin's scenario for a case of the VM.
 
-    Packets are copied or consumed by the guest's stack in the poll, on one CPU.
+    The guest's stack is done with a packet in the poll, on its one CPU. A frame that is longer
+    than a buffer comes as several packets, see :func:`buffers_of`.
     """
+    length = frame_length_bytes(case.frame_bytes)
     return TwinScenario(
         strategy=case.strategy,
         preset=PRESET[case.iommu],
         packets=max(case.packets, 1),
-        traffic=Traffic(frame_bytes=frame_length_bytes(case.frame_bytes) + _FCS),
+        traffic=Traffic(frame_bytes=min(length, DMABED_RX_BUF_LEN) + _FCS),
         driver=Driver(
             queues=nic.queues,
             ring=nic.rx_ring,
             pool_size=nic.rx_ring,
             budget=NAPI_BUDGET,
-            headroom=RX_HEADROOM,
-            buffer_bytes=RX_BUFFER,
+            headroom=DMABED_RX_HEADROOM,
+            buffer_bytes=DMABED_RX_BUF_LEN,
         ),
         consumer=Consumer(kind="drop"),
         memory=MemoryPlan(mib=max(128, nic.queues * nic.rx_ring * 4 // 256 + 4)),
     )
+
+
+def buffers_of(frame_bytes: int) -> int:
+    """Receive buffers that a frame of the VM's scenario takes."""
+    return -(-frame_length_bytes(frame_bytes) // DMABED_RX_BUF_LEN)
 
 
 def _predict(case: CaseResult, nic: NicPlan) -> Prediction:
@@ -120,7 +121,7 @@ def _predict(case: CaseResult, nic: NicPlan) -> Prediction:
     fill(world)
     _receive(world, _WARM_UP)
     before = _counts(world)
-    _receive(world, case.packets)
+    _receive(world, case.packets * buffers_of(case.frame_bytes))
     after = _counts(world)
     live = close(world).live_after
     costs = load_costs(scenario.preset)

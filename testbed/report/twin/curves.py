@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from testbed.report.style import COLOUR, GRID, INK, MUTED, titled_figure
@@ -138,8 +139,10 @@ def queues_figure(base: TwinScenario, points: Sequence[Point]) -> Figure:
     presets = list(dict.fromkeys(p.scenario.preset for p in points))
     note = f"Twin, {base.traffic.frame_bytes} B, a core for each queue, dropped in the poll. "
     note += "Dotted: as many times the rate of one queue. What all queues share is the IOMMU."
+    if any(bound for preset in presets for _, _, bound in _rates(points, preset, "page_pool")):
+        note += " device: its translations are the bound, not the CPUs."
     width = 4.9 * max(len(presets), 1)
-    figure = titled_figure(width, 4.8, queues_title(points), f"{note} {base.host}.")
+    figure = titled_figure(width, 4.8, queues_title(points), f"{note} Host {base.host}.")
     panels = figure.subplots(1, max(len(presets), 1), sharey=True, squeeze=False)[0]
     for axes, preset in zip(panels, presets, strict=False):
         _queue_panel(axes, preset, [p for p in points if p.scenario.preset == preset])
@@ -161,12 +164,14 @@ def queues_title(points: Sequence[Point]) -> str:
     return f"One map per packet, {most} queues instead of one: {', '.join(parts)}"
 
 
-def _rates(points: Sequence[Point], preset: str, strategy: str) -> list[tuple[int, float]]:
+def _rates(points: Sequence[Point], preset: str, strategy: str) -> list[tuple[int, float, str]]:
+    """(queues, packets per second, what bounds them), ascending."""
     found = []
     for point in points:
         result = point.result
         if result is not None and (result.preset, result.strategy) == (preset, strategy):
-            found.append((point.scenario.driver.queues, result.pps))
+            bound = "device" if result.pps == result.device_pps else ""
+            found.append((point.scenario.driver.queues, result.pps, bound))
     return sorted(found)
 
 
@@ -183,13 +188,14 @@ def _queue_panel(axes: Axes, preset: str, points: Sequence[Point]) -> None:
         axes.plot(x, y, color=colour, marker=marker, markersize=6, markeredgecolor="white")
         ideal = [y[0] * count / x[0] for count in x]
         axes.plot(x, ideal, color=colour, linewidth=1, linestyle=(0, (1, 2)))
-        for px, py in zip(x, y, strict=True):
+        for px, py, row in zip(x, y, rows, strict=True):
             axes.annotate(
-                f"{py:.3g}",
+                f"{py:.3g}\n{row[2]}".strip(),
                 (px, py),
-                xytext=(0, -13),
+                xytext=(0, -6),
                 textcoords="offset points",
                 ha="center",
+                va="top",
                 size=8,
                 color=colour,
             )
@@ -201,6 +207,7 @@ def _queue_panel(axes: Axes, preset: str, points: Sequence[Point]) -> None:
             size=9,
             weight="bold",
             color=colour,
+            path_effects=[withStroke(linewidth=2.5, foreground="#ffffff")],
         )
     axes.xaxis.set_major_locator(FixedLocator(counts))
     axes.xaxis.set_major_formatter(FixedFormatter([str(count) for count in counts]))
@@ -209,7 +216,7 @@ def _queue_panel(axes: Axes, preset: str, points: Sequence[Point]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     low, high = axes.get_ylim()
-    axes.set_ylim(low / 1.6, high * 1.3)
+    axes.set_ylim(low / 2, high * 1.3)
     axes.set_xlim(counts[0] / 1.3, counts[-1] * 1.3)
     axes.set_xlabel("queues (log)")
     axes.set_title(preset, size=9.5, weight="bold")

@@ -23,6 +23,8 @@ from testbed.twin.scenario import TwinScenario
 
 _LINEAR = 10.0
 """byte-us below which the axis is linear, so that 0 is on it."""
+_NAMED = ("vtd-strict", "vtd-lazy", "passthrough")
+"""Presets whose points are named besides those of the front, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,23 +198,45 @@ def _scatter(axes: Axes, spots: Sequence[Spot]) -> None:
 
 def _near(spot: Spot, other: Spot) -> bool:
     """Whether one name is enough for both."""
-    same = spot.strategy == other.strategy and max(spot.cycles, other.cycles) > 0
-    apart = abs(math.log(max(spot.cycles, 1e-9) / max(other.cycles, 1e-9)))
-    return same and apart < 0.4 and (spot.exposure + 1) * 3 > other.exposure + 1
+    if spot.strategy != other.strategy:
+        return False
+    apart = abs(math.log((spot.cycles + 1) / (other.cycles + 1)))
+    exposed = abs(math.log((spot.exposure + 1) / (other.exposure + 1)))
+    return apart < 0.4 and exposed < 1.1
 
 
 def _labels(spots: Sequence[Spot], front: Sequence[Spot]) -> list[Label]:
-    """The front first and in bold, then each strategy where it has the most room: see below."""
-    labels = [
-        Label(s.strategy, (s.cycles, s.exposure), preset_look(s.preset)[0], bold=True)
-        for number, s in enumerate(front)
-        if not any(_near(s, other) for other in front[:number])
+    """The front in bold, then the others where no point near by has the name already.
+
+    Points of one IOMMU that lie on one another share a label.
+    """
+    named: list[Spot] = []
+    groups: list[list[Spot]] = []
+    order = [spot for name in _NAMED for spot in spots if spot.preset == name]
+    for spot in [*front, *order]:
+        if any(_near(spot, other) for other in named):
+            continue
+        named.append(spot)
+        bold = spot in front
+        home = None if bold else next((g for g in groups if _on(spot, g[0], front)), None)
+        if home is None:
+            groups.append([spot])
+        else:
+            home.append(spot)
+    return [
+        Label(
+            "\n".join(spot.strategy for spot in group),
+            (group[0].cycles, group[0].exposure),
+            preset_look(group[0].preset)[0],
+            bold=group[0] in front,
+        )
+        for group in groups
     ]
-    on_front = {(s.strategy, s.preset) for s in front}
-    for preset in ("vtd-strict", "vtd-lazy", "passthrough"):
-        labels += [
-            Label(s.strategy, (s.cycles, s.exposure), preset_look(preset)[0])
-            for s in spots
-            if s.preset == preset and (s.strategy, preset) not in on_front
-        ]
-    return labels
+
+
+def _on(spot: Spot, other: Spot, front: Sequence[Spot]) -> bool:
+    """Whether both are of one IOMMU and nearly on one place, which is not on the front."""
+    if spot.preset != other.preset or other in front:
+        return False
+    exposed = abs(math.log((spot.exposure + 1) / (other.exposure + 1)))
+    return abs(math.log(spot.cycles / other.cycles)) < 0.06 and exposed < 0.35

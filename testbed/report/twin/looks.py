@@ -82,6 +82,7 @@ def place_labels(axes: Axes, labels: Sequence[Label], points: Sequence[tuple[flo
     room = axes.get_window_extent()
     places = [axes.transData.transform(point).tolist() for point in points]
     taken = [_around(place, 4 * scale) for place in places]
+    taken += [text.get_window_extent() for text in axes.texts]
     lost = 0
     for label in labels:
         x, y = axes.transData.transform(label.at)
@@ -105,8 +106,10 @@ def _around(centre: Sequence[float], radius: float) -> Bbox:
 def _extent(canvas: FigureCanvasAgg, label: Label, scale: float) -> tuple[float, float]:
     renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     font = FontProperties(size=_SIZE, weight="bold" if label.bold else "normal")
-    width, height, _ = renderer.get_text_width_height_descent(label.text, font, ismath=False)
-    return width + 3 * scale, height + 2 * scale
+    lines = label.text.split("\n")
+    sizes = [renderer.get_text_width_height_descent(line, font, ismath=False) for line in lines]
+    height = _SIZE * 1.25 * scale * len(lines)
+    return max(size[0] for size in sizes) + 3 * scale, height + 2 * scale
 
 
 def _candidates(
@@ -119,6 +122,7 @@ def _candidates(
             dy = radius * math.sin(math.radians(angle)) * scale
             # The nearest edge of the text, not its middle, is ``radius`` away.
             dx += math.copysign(width / 2, dx) if abs(dx) > 1e-6 * scale else 0.0
+            dy += math.copysign(height / 2 - _SIZE / 2 * scale, dy) if abs(dy) > abs(dx) / 2 else 0
             box = Bbox.from_extents(
                 x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2
             )
@@ -141,6 +145,7 @@ def _write(axes: Axes, label: Label, dx: float, dy: float, far: bool) -> None:
         **place,  # type: ignore[arg-type]
         ha="center",
         va="center",
+        linespacing=1.05,
         size=_SIZE,
         weight="bold" if label.bold else "normal",
         color=label.colour,

@@ -2,6 +2,7 @@
 """The commands of the twin as a user types them. Two strategies only: each is compiled once."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -62,9 +63,9 @@ def test_a_comparison_becomes_a_folder(capsys, tmp_path):
     assert main(["compare", *two, *FEW]) == 0
     folder = tmp_path / "out" / "latest-compare"
     found = Comparison.load(folder / "comparison.json")
-    assert [p.status for p in found.points].count("done") == 4 + 20 + 14
+    assert [p.status for p in found.points].count("done") == 4 + 20 + 20
     assert (folder / "index.html").is_file()
-    rising = [p.result.maps_per_packet for p in found.amortisation[:7]]
+    rising = [p.result.maps_per_packet for p in found.amortisation[:10]]
     assert rising == sorted(rising, reverse=True)
     assert rising[0] > 1 > rising[1] > 0.4 > rising[-1]
 
@@ -125,6 +126,11 @@ def test_counts_are_predicted_to_the_last_one(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "4 of 4 cases" in out and "0 to 255" in out and "10 ms" in out
     assert all(row["agrees"] for row in json.loads((tmp_path / "rows.json").read_text()))
+
+
+def test_a_frame_of_three_buffers_is_three_maps(tmp_path):
+    case = replace(measured("map_per_packet", "intel-strict", 12000, 12000), frame_bytes=9000)
+    assert main(results(tmp_path, case)) == 0
 
 
 @pytest.mark.parametrize(

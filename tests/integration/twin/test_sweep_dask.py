@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from testbed.cli import main
 from testbed.sweep.errors import SchedulerError
 from testbed.sweep.grid import grid, parse_axis
 from testbed.sweep.pools import cluster_size, dask_pool, processes
@@ -51,6 +52,13 @@ def test_a_point_that_fails_on_the_cluster_is_named_and_the_others_are_kept(addr
     wanted = [replace(scenario(), seed=seed) for seed in (12, 13, 14)]
     found = run_points(wanted, dask_pool(address), cluster_size(address), solver=quick)
     assert [p.failure for p in found] == [None, "ArithmeticError: seed 13", None]
+
+
+def test_the_command_line_takes_a_scheduler(address, tmp_path, capsys):
+    command = ["sweep", "line", "--set", "packets=5000", "--vary", "preset=vtd-strict,vtd-lazy"]
+    assert main([*command, "--scheduler", address, "--csv", str(tmp_path / "there.csv")]) == 0
+    assert main([*command, "--workers", "1", "--csv", str(tmp_path / "here.csv")]) == 0
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 
 def test_all_workers_are_used(address):

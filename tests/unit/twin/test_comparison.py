@@ -4,6 +4,7 @@
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -62,8 +63,9 @@ def test_the_grid_is_every_strategy_under_every_preset():
 
 def test_the_curve_shares_a_mapping_among_powers_of_two_of_packets():
     pools = [s for s in amortisation_of(load_twin("line")) if s.strategy == "page_pool"]
-    shared = {BURST / (BURST - s.driver.pool_size) for s in pools}
-    assert shared == {2, 4, 8, 16, 32, 64}
+    missing = [BURST - s.driver.pool_size for s in pools]
+    shared = {BURST / each if each else math.inf for each in missing}
+    assert shared == {2, 4, 8, 16, 32, 64, 128, 256, math.inf}
 
 
 def test_a_comparison_comes_back_from_json_as_it_was():

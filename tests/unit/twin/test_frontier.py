@@ -78,9 +78,9 @@ def test_no_exposure_has_a_place_of_its_own_above_the_edge(figure):
 def test_labels_cover_neither_each_other_nor_the_edge(figure):
     axes = figure.axes[0]
     room = axes.get_window_extent()
-    names = [text for text in axes.texts if text.get_text() in STRATEGY_NAMES]
+    names = [text for text in axes.texts if set(text.get_text().split("\n")) <= set(STRATEGY_NAMES)]
     boxes = [text.get_window_extent() for text in names]
-    assert len(names) >= 30
+    assert len(names) >= 10
     for one, other in itertools.combinations(boxes, 2):
         assert not one.overlaps(other)
     for box in boxes:
@@ -89,7 +89,7 @@ def test_labels_cover_neither_each_other_nor_the_edge(figure):
 
 
 def test_every_strategy_is_named_somewhere(figure):
-    named = {text.get_text() for text in figure.axes[0].texts}
+    named = {name for text in figure.axes[0].texts for name in text.get_text().split("\n")}
     assert named >= set(STRATEGY_NAMES)
 
 
