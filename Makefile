@@ -58,6 +58,10 @@ cocotb: setup-python ## only the RTL: checks K1 to K15, planted bugs, coverage (
 cosim: setup ## the Linux guest drives the RTL: packets both ways, a ping, verdict, figures
 	@$(PY) -m testbed.cosim
 
+.PHONY: attack
+attack: setup ## a NIC that writes to memory the guest has given away, under each IOMMU
+	@$(RUN) attack
+
 .PHONY: bench
 bench: setup ## compare with the socket's round trip, QEMU's own NICs, and the twin with SimPy
 	@$(PY) -m tests.bench.twin_speed
