@@ -24,6 +24,7 @@ def test_t16_zero_copy_that_copies_or_takes_a_page_of_another_domain():
     facts = row(16).facts
     assert (facts["copies"], facts["maps"]) == (0, 0)
     assert (facts["refused"], facts["taken_back"]) == (16, 16)
+    assert facts["flows"] == facts["alone"] == 4
     assert facts["copied_copies"] == 1
     assert facts["zero"] < facts["copied"] < facts["copied_big"]
     assert facts["held"] > 0 == facts["copied_held"]
