@@ -22,7 +22,7 @@ from emulator.ledger.columns import book as b
 from testbed.twin import host as h
 from testbed.twin import poll as p
 from testbed.twin import queue as q
-from testbed.twin.interpreted import INTERPRETED
+from testbed.twin.interpreted import INTERPRETED, interpreted
 from testbed.twin.run import fill
 from testbed.twin.scenario import TwinScenario
 from testbed.twin.world import World, build
@@ -66,12 +66,13 @@ def trace_twin(scenario: TwinScenario, polls: int, after: int = 0) -> str:
     if after:
         fill(world)
         _advance(world, lambda: _total(world, q.PACKETS) >= after, _compiled)
-    else:
+    played = interpreted(world)
+    if not after:
         with recorder:
-            _fill_interpreted(world)
+            fill(played, INTERPRETED)
     last = _total(world, q.POLLS) + polls
     with recorder:
-        _advance(world, lambda: _total(world, q.POLLS) >= last, _interpreted, recorder.count)
+        _advance(played, lambda: _total(world, q.POLLS) >= last, _interpreted, recorder.count)
     return json.dumps({"displayTimeUnit": "ns", "traceEvents": recorder.events()}) + "\n"
 
 
@@ -83,18 +84,10 @@ def _compiled(world: World, number: int, what: int) -> None:
     p.drive(*world.records(number), what, _BEFORE, q.FOR_EVER)
 
 
-def _interpreted(world: World, number: int, what: int) -> None:
+def _interpreted(played: World, number: int, what: int) -> None:
     """One poll over the same arrays, as plain Python."""
-    state, queue, host = world.pools[number].state, world.queues[number], world.host
-    soon = math.nextafter(float(host.clock[0]), math.inf)
-    INTERPRETED.drive(state, host, queue, what, world.scenario.driver.budget, soon)
-
-
-def _fill_interpreted(world: World) -> None:
-    for number in range(len(world.queues)):
-        world.host.clock[0] = world.clocks[number]
-        _interpreted(world, number, p.BEGIN)
-        world.clocks[number] = float(world.host.clock[0])
+    soon = math.nextafter(float(played.host.clock[0]), math.inf)
+    INTERPRETED.drive(*played.records(number), what, played.scenario.driver.budget, soon)
 
 
 def _advance(

@@ -66,12 +66,13 @@ def run_packets(
 
 
 def fill(world: World, engine: Engine = COMPILED) -> None:
-    """Brings the interfaces up: every ring is filled."""
+    """Brings the interfaces up: every ring is filled, and then its link."""
     for number, (pool, queue) in enumerate(zip(world.pools, world.queues, strict=True)):
         world.host.clock[0] = world.clocks[number]
         engine.drive(*world.records(number), BEGIN, 0, 0.0)
         queue.n[q.INFLIGHT_FIRST] = pool.state.c[ALLOCATIONS] - pool.state.c[RELEASED]
         world.clocks[number] = float(world.host.clock[0])
+        queue.f[q.NEXT_NS] = world.clocks[number]  # nothing arrives, so nothing is lost, before
 
 
 def close(world: World, engine: Engine = COMPILED) -> TwinResult:
