@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The command line, ``dmabed ACTION``: see ``dmabed --help``."""
+"""The command line of ``dmabed``.
+
+In a guest: run, bench, count, vm, attack, plants, fault, faults. In virtual time: twin, compare,
+sweep, predict. For a device of one's own: serve.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.mapping import PAGE_SHIFT, PAGE_SIZE
+from emulator.iommu.mapping import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from emulator.ledger.facts import Fact, Freed, Held
 from emulator.ledger.rules.base import Commons, Rule
 from emulator.ledger.signals import Signal
@@ -20,7 +20,8 @@ class DoublePostRule(Rule):
     """No receive buffer is posted while the device owns it or while the stack reads it.
 
     Buffers larger than half a page are told apart by their pages, which costs next to nothing;
-    smaller ones, of which several share a page, by their first bytes.
+    smaller ones, of which several share a page, by their first bytes, and so are all from the
+    first on that lies across two pages: its neighbour has the rest of them.
     """
 
     number = "O-5"
@@ -33,6 +34,7 @@ class DoublePostRule(Rule):
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         super().__init__(state, commons)
         self._small: dict[int, set[int]] = {}
+        self._carved = False
         self._held: dict[int, int] = {}
 
     def posted(
@@ -48,7 +50,9 @@ class DoublePostRule(Rule):
             return
         if self._held:
             self._judge_held(now_ns, queue, iovas.tolist())
-        if int(lengths.max()) * 2 <= PAGE_SIZE:
+        ends = (iovas.view(np.int64) & PAGE_MASK) + lengths
+        self._carved |= int(ends.max()) > PAGE_SIZE
+        if self._carved or int(lengths.max()) * 2 <= PAGE_SIZE:
             self._judge_small(now_ns, queue, iovas.tolist())
         else:
             owned = self.state.owns_any(iovas, lengths, kind)
@@ -74,6 +78,7 @@ class DoublePostRule(Rule):
     def reset(self, now_ns: int) -> None:
         """All of them."""
         self._small.clear()
+        self._carved = False
 
     def told(self, now_ns: int, fact: Fact) -> None:
         """The stack took buffers, or is done with them."""

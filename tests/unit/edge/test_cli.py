@@ -212,7 +212,8 @@ def test_every_action_is_named_in_the_help() -> None:
         action for action in cli._parser()._actions
         if isinstance(action, argparse._SubParsersAction)
     )  # fmt: skip
-    known = {"run", "bench", "count", "plants", "attack", "vm", "serve"}
+    known = {"run", "bench", "count", "plants", "attack", "fault", "faults", "vm", "serve"}
+    known |= {"twin", "compare", "sweep", "predict"}
     assert set(parser.choices) == known
     assert all(f"    {name}" in said for name in parser.choices)
     assert cli.__doc__ is not None and all(name in cli.__doc__ for name in parser.choices)

@@ -57,6 +57,17 @@ def test_page_unmapped_twice_is_reported_as_o3_a_sweep_of_nothing_is_not(ledger,
     assert ledger.log.kept[0].iova == PAGE and "unmapped before" in said(ledger)
 
 
+def test_neighbours_in_a_block_cut_across_pages_are_not_taken_for_one_buffer(ledger, host):
+    stride = 2112
+    for page in range(9):
+        host.map(PAGE + page * PAGE)
+    host.post(*(PAGE + stride * number for number in range(8)), length=1984)
+    host.post(*(PAGE + stride * number for number in range(8, 16)), length=1984)
+    assert spoken(ledger) == {}
+    host.post(PAGE + stride * 3, length=1984)
+    assert spoken(ledger) == {"O-5": 1}
+
+
 @pytest.mark.parametrize("length", [3712, 2048])
 def test_buffer_posted_twice_is_reported_as_o5(ledger, host, length):
     for page in range(1, 5):

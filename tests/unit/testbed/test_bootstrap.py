@@ -14,7 +14,7 @@ import pytest
 
 from testbed import bootstrap
 
-EVERYTHING = {"gcc", "make", "ld"}
+EVERYTHING = {"gcc", "make", "ld", "g++", "iverilog", "perl"}
 
 
 class Host:
