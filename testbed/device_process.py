@@ -22,8 +22,9 @@ from typing import Any
 from emulator.errors import DmabedError
 from emulator.ledger import Policy
 from emulator.warm import warm_up
+from testbed.benches import NicSpec
 from testbed.errors import LaboratoryError
-from testbed.laboratory import Laboratory, NicSpec
+from testbed.laboratory import Laboratory
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _START_S = 60.0  # kernels are compiled if they are not on disk

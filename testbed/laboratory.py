@@ -7,53 +7,21 @@ reply the guest waits for. Its public methods are what the run calls from outsid
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.endpoint import Endpoint
-from emulator.faults.device import FaultyNicDevice
-from emulator.faults.injector import FaultReport, Injector
-from emulator.faults.plan import FaultPlan
-from emulator.faults.session import FaultySession
 from emulator.iommu.latency import MESSAGE_TIMEOUT_MS, LatencyModel
-from emulator.ledger import DeviceLedger, Ledger, Policy
 from emulator.ledger.events import EventKind
 from emulator.ledger.facts import Fact
-from emulator.ledger.join import GuestView, Joined, Sample, TraceEvent
-from emulator.loop import DeviceLoop
-from emulator.nic.config import NicConfig
+from emulator.ledger.join import GuestView, Joined, TraceEvent
 from emulator.nic.wire.base import Wire
 from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig, Range, Sizes
 from emulator.nic.wire.pcap import PcapWriter, Replay, Tap, read_pcap
-from emulator.nic_device import NicDevice
-from emulator.seat import DeviceSeat
-from testbed.attack.attacker import Attack, AttackNic
-from testbed.cable import Cable
 from testbed.errors import LaboratoryError
-from testbed.plants.liar import LiarNic
-
-MakeNic = Callable[[NicConfig, Wire], Any]
-"""What makes a NIC, with the methods of :class:`NicDevice`, on a cable."""
-
-
-@dataclass(frozen=True, slots=True)
-class NicSpec:
-    """One NIC to serve: its name in the ledger, its socket, and what it is built with.
-
-    faulty: it can be ordered to misbehave; costs a little at each access.
-    model: the class of the device; others than NicDevice misbehave when they are told to.
-    """
-
-    name: str
-    socket: Path
-    config: NicConfig
-    faulty: bool = False
-    model: type[NicDevice] = NicDevice
+from testbed.misbehaving import Misbehaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,82 +72,8 @@ class Exposed:
     at_once: int
 
 
-@dataclass(slots=True)
-class _Bench:
-    """A NIC and what is plugged in."""
-
-    device: Any
-    seat: DeviceSeat
-    cable: Cable
-    injector: Injector | None = None
-    generator: Generator | None = None
-    replay: Replay | None = None
-    capture: PcapWriter | None = None
-    kept_before: int = 0
-    counted_before: int = 0
-    guest: GuestView | None = None
-    closers: list[Any] = field(default_factory=list)
-
-
-class Laboratory:
-    """Serves ``specs`` and judges them by ``policy``; ``make`` makes each NIC.
-
-    Every method that takes the name of a NIC raises LaboratoryError if there is none of that name.
-
-    Raises:
-        DmabedError: a socket cannot be listened at; none is left behind then.
-    """
-
-    def __init__(self, specs: list[NicSpec], policy: Policy, make: MakeNic = NicDevice) -> None:
-        self._make = make
-        self.ledger = Ledger(time.monotonic_ns, policy)
-        self._benches: dict[str, _Bench] = {}
-        self._samples: list[Sample] = []
-        with contextlib.ExitStack() as undo:
-            undo.callback(self.close)
-            for spec in specs:
-                self._benches[spec.name] = self._bench(spec)
-            undo.pop_all()
-        self.loop = DeviceLoop([bench.seat for bench in self._benches.values()])
-
-    def _bench(self, spec: NicSpec) -> _Bench:
-        cable = Cable()
-        injector = self._injector(spec.name) if spec.faulty else None
-        device: Any
-        if injector:
-            device = FaultyNicDevice(spec.config, cable, injector)
-        elif spec.model is not NicDevice:
-            device = spec.model(spec.config, cable)
-        else:
-            device = self._make(spec.config, cable)
-        endpoint = Endpoint(device, spec.name, self.ledger, LatencyModel())
-        device.link(True, time.monotonic_ns())
-        served = FaultySession(endpoint, injector) if injector else None
-        return _Bench(device, DeviceSeat(endpoint, spec.socket, served), cable, injector)
-
-    def _injector(self, name: str) -> Injector:
-        ledger = self.ledger
-        return Injector(
-            ledger.device(name),
-            ledger.log,
-            lambda: list(ledger.devices.values()),
-            lambda duration_ns: time.sleep(duration_ns / 1e9),
-        )
-
-    def close(self) -> None:
-        """Ends all sessions and closes all files."""
-        for name, bench in self._benches.items():
-            self.unplug(name)
-            bench.seat.close()
-
-    def _named(self, name: str) -> _Bench:
-        if name not in self._benches:
-            raise LaboratoryError(f'no NIC "{name}"; there are: {", ".join(self._benches)}')
-        return self._benches[name]
-
-    def _ledger_of(self, name: str) -> DeviceLedger:
-        self._named(name)
-        return self.ledger.devices[name]
+class Laboratory(Misbehaving):
+    """What a run asks of its NICs and of their ledger, see :class:`testbed.benches.Benches`."""
 
     # ------------------------------------------------------------------ the cable
     def send(self, name: str, traffic: Traffic) -> None:
@@ -202,17 +96,6 @@ class Laboratory:
             wire = Tap(wire, bench.capture)
         self._plug(bench, wire)
 
-    def unplug(self, name: str) -> None:
-        """Takes away what :meth:`send` or :meth:`replay` plugged in; closes the capture."""
-        bench = self._named(name)
-        bench.cable.plug(None)
-        if bench.capture is not None:
-            bench.capture.flush()
-        for close in bench.closers:
-            close()
-        bench.generator = bench.replay = bench.capture = None
-        bench.closers.clear()
-
     def sent(self, name: str) -> tuple[int, bool]:
         """Frames that the plugged-in source has sent, and whether it is done."""
         bench = self._named(name)
@@ -234,40 +117,6 @@ class Laboratory:
         """Plugs the cable in or pulls it out."""
         bench = self._named(name)
         bench.device.link(up, time.monotonic_ns())
-        bench.seat.wake()
-
-    def lie(self, name: str, lying: bool) -> None:
-        """Whether the NIC's completions name buffers that were never posted.
-
-        Raises:
-            LaboratoryError: it was not built to lie.
-        """
-        device = self._named(name).device
-        if not isinstance(device, LiarNic):
-            raise LaboratoryError(f"{name} does not lie; serve a LiarNic")
-        device.port.lying = lying
-
-    def attack(self, name: str) -> None:
-        """When the driver gives its memory back next, the NIC attacks it.
-
-        Raises:
-            LaboratoryError: it was not built to.
-        """
-        self._attacker(name).armed = True
-        self._ledger_of(name).state.by_order = "an attack on what it was given before"
-
-    def attacked(self, name: str) -> Attack:
-        """What came of the last attack."""
-        return self._attacker(name).result
-
-    def _attacker(self, name: str) -> AttackNic:
-        device = self._named(name).device
-        if not isinstance(device, AttackNic):
-            raise LaboratoryError(f"{name} attacks nobody; serve an AttackNic")
-        return device
-
-    def _plug(self, bench: _Bench, wire: Wire) -> None:
-        bench.cable.plug(wire)
         bench.seat.wake()
 
     # ------------------------------------------------------------------ the IOMMU
@@ -353,35 +202,6 @@ class Laboratory:
         """Writes the ledger's timeline to ``path`` (.npz, or .csv)."""
         data = self.ledger.to_csv() if path.suffix == ".csv" else self.ledger.to_npz()
         path.write_bytes(data)
-
-    # ------------------------------------------------------------------ faults
-    def arm(self, name: str, plan: FaultPlan) -> None:
-        """Lets the NIC misbehave by ``plan``.
-
-        Raises:
-            LaboratoryError: it was not built to. UnknownFaultError: see the registry.
-        """
-        self._injector_of(name).arm(plan, time.monotonic_ns())
-        self._named(name).seat.wake()
-
-    def disarm(self, name: str) -> None:
-        """The NIC behaves again."""
-        self._injector_of(name).disarm(time.monotonic_ns())
-        self._named(name).seat.wake()
-
-    def fault_report(self, name: str) -> FaultReport:
-        """What it did by order so far."""
-        return self._injector_of(name).report()
-
-    def blames(self, name: str) -> dict[str, int]:
-        """Violations by rule that nobody ordered."""
-        return self._injector_of(name).blames()
-
-    def _injector_of(self, name: str) -> Injector:
-        injector = self._named(name).injector
-        if injector is None:
-            raise LaboratoryError(f"{name}: was not built to misbehave; set NicSpec.faulty")
-        return injector
 
     # ------------------------------------------------------------------ the guest's side
     def trace_begins(self, name: str) -> None:

@@ -23,9 +23,10 @@ from emulator.nic.config import NicConfig
 from emulator.nic.identity import VENDOR_ID
 from emulator.nic_device import NicDevice
 from pool.registry import STRATEGIES
+from testbed.benches import NicSpec
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
-from testbed.laboratory import Exposed, NicSpec, Traffic
+from testbed.laboratory import Exposed, Traffic
 from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
 from vm.artifacts import Artifacts
 from vm.errors import CommandFailed

@@ -22,8 +22,9 @@ from emulator.nic.wire.base import Wire
 from emulator.rtl.dut import Dut
 from emulator.rtl.link import Handle
 from emulator.rtl.nic_device import RtlNicDevice
+from testbed.benches import NicSpec
 from testbed.device_process import take_calls
-from testbed.laboratory import Laboratory, NicSpec
+from testbed.laboratory import Laboratory
 
 
 class RtlLaboratory(Laboratory):

@@ -13,8 +13,9 @@ import pytest
 
 from emulator.ledger import Policy
 from emulator.nic.config import NicConfig
+from testbed.benches import NicSpec
 from testbed.device_process import DeviceProcess
-from testbed.laboratory import NicSpec, Traffic
+from testbed.laboratory import Traffic
 from testbed.rig import DRIVER_SOURCE, GUEST_ADDRESS, MAC, Rig, open_rig
 from testbed.scenario import IOMMUS, STRATEGIES, Iommu, NicPlan, Strategy, VmPlan
 from vm.artifacts import Artifacts

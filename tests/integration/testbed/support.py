@@ -18,8 +18,8 @@ from emulator.ledger import Policy
 from emulator.nic import registers as r
 from emulator.nic.config import NicConfig
 from emulator.vfio_user.messages import PciRegion
+from testbed.benches import NicSpec
 from testbed.device_process import DeviceProcess
-from testbed.laboratory import NicSpec
 from tests.support.nic_host import MAC, Side
 from tests.support.vfio_user_client import VfioUserClient, sealed_memfd
 

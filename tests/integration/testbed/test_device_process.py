@@ -19,9 +19,10 @@ from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
 from emulator.nic.config import NicConfig
 from testbed import device_process
+from testbed.benches import NicSpec
 from testbed.device_process import DeviceProcess
 from testbed.errors import LaboratoryError
-from testbed.laboratory import Exposed, NicSpec, Traffic
+from testbed.laboratory import Exposed, Traffic
 from tests.support.vfio_user_client import VfioUserClient
 
 pytestmark = pytest.mark.timeout(60)
@@ -127,7 +128,7 @@ from pathlib import Path
 from emulator.ledger import Policy
 from emulator.nic.config import NicConfig
 from testbed.device_process import DeviceProcess
-from testbed.laboratory import NicSpec
+from testbed.benches import NicSpec
 
 spec = NicSpec("nic", Path(sys.argv[1]), NicConfig(mac=bytes.fromhex("02dbed00000a")))
 devices = DeviceProcess([spec], Policy())
