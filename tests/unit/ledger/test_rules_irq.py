@@ -50,6 +50,17 @@ def test_completions_consumed_again_are_reported_as_o12(ledger, host):
     assert spoken(ledger) == {"O-12": 1} and "fewer completions" in said(ledger)
 
 
+def test_driver_that_seldom_arms_is_not_taken_for_one_that_goes_back(ledger, host):
+    arm(host, rx=(1500, 1500))
+    none = np.zeros(1000, np.uint64)
+    for _ in range(40):
+        host.ledger.returned(1, 0, RX, none, np.ones(1000, np.int64))
+    arm(host, rx=(41500, 41500))
+    assert spoken(ledger) == {}
+    arm(host, rx=(41400, 41500))
+    assert spoken(ledger) == {"O-12": 1}
+
+
 def test_counts_wrap_and_start_over_with_the_ring_without_o12(ledger, host):
     for count in (0, 30000, 60000, (60000 + 30000) % 65536):
         arm(host, rx=(count, count))
