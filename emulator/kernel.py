@@ -27,6 +27,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import types
 from numba.extending import overload, register_jitable
 from numpy.typing import NDArray
 
@@ -79,6 +80,19 @@ def _cache_folder() -> Path:
 
 if "NUMBA_CACHE_DIR" not in os.environ:
     vars(numba.config)["CACHE_DIR"] = str(_cache_folder())
+
+
+def _mangled_record(record: types.Record) -> tuple[str, tuple[int, ...]]:
+    """What stands for a record in the names of machine code: a digest of its fields.
+
+    Numba takes a number that it gives to types as they come. Two processes give the same number
+    to different records; whoever loads what both have cached links one to the code of the other.
+    """
+    digest = hashlib.sha256(record.name.encode()).digest()
+    return type(record).__name__, (int.from_bytes(digest[:15]),)
+
+
+types.Record.mangling_args = property(_mangled_record)  # type: ignore[method-assign, assignment]
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
