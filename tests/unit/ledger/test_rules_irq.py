@@ -61,6 +61,15 @@ def test_driver_that_seldom_arms_is_not_taken_for_one_that_goes_back(ledger, hos
     assert spoken(ledger) == {"O-12": 1}
 
 
+def test_watchdog_that_asks_for_an_interrupt_is_not_blamed_by_o12(ledger, host):
+    arm(host, rx=(769, 769), tx=(700, 700))
+    arm(host, rx=(769 ^ 0xFFFF, 780), tx=(700 ^ 0xFFFF, 700))
+    arm(host, rx=(780, 780), tx=(700, 700))
+    assert spoken(ledger) == {}
+    arm(host, rx=(780 ^ 0xFFFF, 780), tx=(700, 700))
+    assert spoken(ledger) == {"O-12": 1}
+
+
 def test_counts_wrap_and_start_over_with_the_ring_without_o12(ledger, host):
     for count in (0, 30000, 60000, (60000 + 30000) % 65536):
         arm(host, rx=(count, count))
