@@ -23,7 +23,7 @@ EXAMPLE = ROOT / "examples" / "scratch_device.py"
 DOCUMENTS = sorted([README, *(ROOT / "docs").glob("*.md")])
 MAKEFILE = (ROOT / "Makefile").read_text()
 #: Targets that others call, and that the list of targets therefore leaves out.
-INNER_TARGETS = {"lint", "setup-python"}
+INNER_TARGETS = {"lint", "setup-python", "test-host"}
 #: Folders that a path in backquotes may begin with.
 FOLDERS = ("docs/", "driver/", "emulator/", "examples/", "pool/", "testbed/", "tests/", "vm/")
 #: Written in two halves, so that this file does not hold what it looks for.
