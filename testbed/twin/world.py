@@ -81,7 +81,10 @@ def build(scenario: TwinScenario) -> World:
     host, host_record = packed(_host(scenario, costs))
     try:
         pools = [_pool(scenario, host) for _ in range(scenario.driver.queues)]
-    except (MissingPortError, PoolError) as error:
+    except MissingPortError as error:
+        lack = "needs an IOMMU that can show scattered pages in a row"
+        raise NotApplicableError(f"{scenario.strategy} under {scenario.preset}: {lack}") from error
+    except PoolError as error:
         raise NotApplicableError(f"{scenario.strategy} under {scenario.preset}: {error}") from error
     pool_records = []
     for pool in pools:
