@@ -33,11 +33,16 @@ class Toolchain:
     def run(
         self, command: Sequence[str], cwd: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Runs a build step; both of its output streams end up in `stdout`."""
+        """Runs a build step; both of its output streams end up in `stdout`.
+
+        A make that runs us would hand its job server on, which a make of ours cannot reach.
+        """
+        outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"}
+        inherited = {name: value for name, value in os.environ.items() if name not in outer}
         return subprocess.run(
             command,
             cwd=cwd,
-            env={**os.environ, "LC_ALL": "C", **self.environment},
+            env={**inherited, "LC_ALL": "C", **self.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

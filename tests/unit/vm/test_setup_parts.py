@@ -12,6 +12,7 @@ from vm.errors import SetupError
 from vm.kernel import KernelTree, named_kernel, provide_kernel, relocate_headers, tree_release
 from vm.module_build import diagnostics, source_files
 from vm.qemu import Qemu, parse_version, probe, provide_qemu
+from vm.toolchain import Toolchain
 
 QEMU = """#!/bin/sh
 case "$*" in
@@ -185,3 +186,8 @@ def test_leftovers_of_builds_are_no_sources(tmp_path: Path) -> None:
 def test_boot_sector_is_one_sector_with_its_signature() -> None:
     assert len(boot_sector()) == 512
     assert boot_sector()[-2:] == b"\x55\xaa"
+
+
+def test_job_server_of_an_outer_make_reaches_a_build(monkeypatch):
+    monkeypatch.setenv("MAKEFLAGS", " -j2 --jobserver-auth=3,4")
+    assert "MAKEFLAGS" not in Toolchain("cc").run(["env"]).stdout
