@@ -29,7 +29,7 @@ run: setup ## boot the VM, measure, print the tables and the verdict, write out/
 .PHONY: test
 test: setup ## everything: lint, types, unit, integration and VM tests
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-vm test-host
+	@$(MAKE) --no-print-directory -j2 test-vm test-host
 
 # Guests beside the rest: they wait for their own clocks half of the time.
 GUESTS := tests/vm tests/faults/test_vm.py

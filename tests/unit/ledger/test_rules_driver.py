@@ -269,4 +269,4 @@ def test_rule_that_waits_for_a_signal_or_a_peer_is_not_called(ledger, host):
     Host(ledger, "nic1")
     host.ledger.trace_begins(0)
     assert names | {"O-2", "O-16"} == {hook.__self__.number for hook in host.ledger._on_mapped}
-    assert {hook.__self__.number for hook in host.ledger._on_returned} == {"O-5"}
+    assert {hook.__self__.number for hook in host.ledger._on_returned} == {"O-5", "O-12"}
