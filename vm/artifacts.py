@@ -13,10 +13,11 @@ from vm.guest_tools import provide_tools
 from vm.initramfs import GuestPrograms, provide_busybox, provide_initramfs
 from vm.kernel import Flavour, KernelTree, provide_kernel
 from vm.kernel_config import require_drivers
-from vm.machine import BootFiles, GuestConfig
+from vm.machine import BootFiles, GuestConfig, Platform
 from vm.module_build import build_agent, build_module
 from vm.qemu import Qemu, provide_qemu
 from vm.toolchain import Toolchain, provide_toolchain
+from vm.tsc_rate import tsc_khz
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Artifacts:
     toolchain: Toolchain
     programs: GuestPrograms
     acceleration: Acceleration
+    tsc_khz: int
+
+    @property
+    def platform(self) -> Platform:
+        """What decides, beside the configuration, how QEMU and the kernel are started."""
+        return Platform(self.acceleration.kind, self.qemu.version, self.tsc_khz)
 
     def boot_files(self, config: GuestConfig) -> BootFiles:
         """Kernel, initramfs and firmware for a configuration.
@@ -83,4 +90,5 @@ def setup(
         tools=provide_tools(cache, progress, environ),
     )
     acceleration = probe_acceleration(cache, qemu, kernel, progress)
-    return Artifacts(cache, qemu, kernel, toolchain, programs, acceleration)
+    rate = tsc_khz(cache, toolchain)
+    return Artifacts(cache, qemu, kernel, toolchain, programs, acceleration, rate)

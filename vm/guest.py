@@ -105,9 +105,7 @@ class Guest:
         theirs = [pair[1] for pair in pairs]
         channels = Channels(*(end.fileno() for end in theirs))
         qemu = self.artifacts.qemu
-        arguments = qemu_arguments(
-            self.config, boot, channels, self.artifacts.acceleration.kind, qemu.version
-        )
+        arguments = qemu_arguments(self.config, boot, channels, self.artifacts.platform)
         if incoming is not None:
             arguments += ["-incoming", "defer"]
         self._process = await QemuProcess.start(qemu, arguments, [end.fileno() for end in theirs])

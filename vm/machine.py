@@ -67,9 +67,12 @@ _KERNEL_ARGS = (
 )
 # Rewriting LOCK prefixes at boot costs time and would make atomics look free.
 _ONE_CPU_ARGS = ("noreplace-smp",)
+# The kernel waits 10 ms for ten ticks of the emulated timer and panics when a busy host let it have
+# fewer ("timer doesn't work through Interrupt-remapped IO-APIC").
+_EMULATED_ARGS = ("no_timer_check",)
 # The kernel counts the ticks of the local APIC's timer for 100 ms before it trusts it; one CPU can
 # do with the PIT, whose rate is known, and which costs the same to emulate.
-_ONE_EMULATED_CPU_ARGS = ("nolapic_timer", "no_timer_check")
+_ONE_EMULATED_CPU_ARGS = ("nolapic_timer",)
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,21 @@ class BootFiles:
 
 
 @dataclass(frozen=True)
+class Platform:
+    """What guests run on.
+
+    Attributes:
+        accelerator: KVM or software emulation.
+        qemu_version: as QEMU says it, in numbers.
+        tsc_khz: rate of the host's time stamp counter; 0: the guest finds out itself.
+    """
+
+    accelerator: Accelerator
+    qemu_version: tuple[int, ...]
+    tsc_khz: int = 0
+
+
+@dataclass(frozen=True)
 class Channels:
     """File descriptors QEMU inherits: sockets for the serial console, the agent and QMP."""
 
@@ -190,12 +208,16 @@ class Channels:
     console: int
 
 
-def kernel_command_line(config: GuestConfig, accel: Accelerator) -> str:
+def kernel_command_line(config: GuestConfig, platform: Platform) -> str:
     """The kernel arguments of a configuration."""
     args = [*_KERNEL_ARGS]
+    emulated = platform.accelerator == "tcg"
+    if emulated:
+        args += _EMULATED_ARGS
+        args += [f"tsc_early_khz={platform.tsc_khz}"] if platform.tsc_khz else []
     if config.cpus == 1:
         args += _ONE_CPU_ARGS
-        args += _ONE_EMULATED_CPU_ARGS if accel == "tcg" else ()
+        args += _ONE_EMULATED_CPU_ARGS if emulated else ()
     if config.iommu == "intel-strict":
         args += ["intel_iommu=on", "iommu.strict=1"]
     elif config.iommu != "none":
@@ -256,10 +278,10 @@ def qemu_arguments(
     config: GuestConfig,
     boot: BootFiles,
     channels: Channels,
-    accel: Accelerator,
-    qemu_version: tuple[int, ...],
+    platform: Platform,
 ) -> list[str]:
     """QEMU's arguments (without the program) for a configuration."""
+    accel = platform.accelerator
     # Interrupt remapping, which intel-iommu brings along, needs the split interrupt chip under KVM.
     irqchip = ",kernel-irqchip=split" if accel == "kvm" else ""
     args = [
@@ -274,11 +296,11 @@ def qemu_arguments(
         *("-m", f"{config.memory_mib}M"),
         *("-object", f"memory-backend-memfd,id=ram,size={config.memory_mib}M,share=on"),
         *("-kernel", str(boot.kernel), "-initrd", str(boot.initramfs)),
-        *("-append", kernel_command_line(config, accel)),
+        *("-append", kernel_command_line(config, platform)),
     ]
     if boot.firmware is not None:
         args += ["-bios", boot.firmware]
     args += _iommu_arguments(config.iommu)
-    args += _channel_arguments(channels, qemu_version)
+    args += _channel_arguments(channels, platform.qemu_version)
     args += _device_arguments(config)
     return [*args, *config.qemu_args]

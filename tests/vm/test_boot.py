@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,26 @@ def test_boot_brings_up_the_chosen_iommu_without_kernel_warnings(
     saved_guests(iommu)
     assert runner.run(scenario()) == (IOMMU_NAMES[iommu], DOMAIN_TYPES[iommu])
     assert saved_guests(iommu).warnings == []
+
+
+async def guest_clock(guest: Guest) -> tuple[float, float, float]:
+    """The host's clock before and after, the guest's in between, in s."""
+    before = time.monotonic()
+    said = await guest.run("grep -m1 '^now at' /proc/timer_list")
+    return before, time.monotonic(), int(said.stdout.split()[2]) / 1e9
+
+
+def test_guests_clock_must_not_run_at_another_rate_than_the_hosts(
+    guest: Guest, runner: asyncio.Runner
+) -> None:
+    async def scenario() -> tuple[float, float, float]:
+        first = await guest_clock(guest)
+        await asyncio.sleep(1.5)
+        last = await guest_clock(guest)
+        return last[0] - first[1], last[2] - first[2], last[1] - first[0]
+
+    shortest, guests, longest = runner.run(scenario())
+    assert shortest * 0.99 < guests < longest * 1.01
 
 
 def test_two_cpus_come_up(artifacts: Artifacts, runner: asyncio.Runner) -> None:

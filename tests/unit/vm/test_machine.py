@@ -15,6 +15,7 @@ from vm.machine import (
     Channels,
     GuestConfig,
     Iommu,
+    Platform,
     QemuNic,
     VfioUserDevice,
     kernel_command_line,
@@ -22,12 +23,14 @@ from vm.machine import (
 )
 
 BOOT = BootFiles(Path("/k/vmlinux"), Path("/k/initramfs"), "qboot.rom")
+TCG = Platform("tcg", (11, 1, 3))
+KVM = Platform("kvm", (11, 1, 3))
 
 
 def arguments(
     config: GuestConfig, accel: Any = "tcg", version: tuple[int, ...] = (11, 1, 3)
 ) -> list[str]:
-    return qemu_arguments(config, BOOT, Channels(10, 11, 12), accel, version)
+    return qemu_arguments(config, BOOT, Channels(10, 11, 12), Platform(accel, version))
 
 
 def devices(args: list[str]) -> list[dict[str, Any]]:
@@ -105,19 +108,30 @@ def test_comparison_nic_is_fed_by_datagrams_and_uses_the_iommu(model: Any) -> No
     ],
 )
 def test_kernel_is_told_strict_or_lazy(iommu: Iommu, words: list[str]) -> None:
-    line = kernel_command_line(GuestConfig(iommu=iommu), "tcg").split()
+    line = kernel_command_line(GuestConfig(iommu=iommu), TCG).split()
     assert [word for word in line if "iommu" in word] == words
 
 
 def test_lock_prefixes_stay_on_one_cpu_only() -> None:
-    assert "noreplace-smp" in kernel_command_line(GuestConfig(cpus=1), "kvm")
-    assert "noreplace-smp" not in kernel_command_line(GuestConfig(cpus=2), "tcg")
+    assert "noreplace-smp" in kernel_command_line(GuestConfig(cpus=1), KVM)
+    assert "noreplace-smp" not in kernel_command_line(GuestConfig(cpus=2), TCG)
 
 
 @pytest.mark.parametrize(("cpus", "accel", "said"), [(1, "tcg", 1), (2, "tcg", 0), (1, "kvm", 0)])
 def test_apic_timer_is_missing_where_cpus_or_kvm_need_it(cpus: int, accel: Any, said: int) -> None:
-    line = kernel_command_line(GuestConfig(cpus=cpus), accel).split()
+    line = kernel_command_line(GuestConfig(cpus=cpus), Platform(accel, (11, 1, 3))).split()
     assert line.count("nolapic_timer") == said
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_busy_host_must_not_panic_an_emulated_boot_or_bend_its_clock(cpus: int) -> None:
+    config = GuestConfig(cpus=cpus)
+    emulated = kernel_command_line(config, Platform("tcg", (11, 1, 3), tsc_khz=2_100_000)).split()
+    assert {"no_timer_check", "tsc_early_khz=2100000"} <= set(emulated)
+    assert not any("tsc_early" in word for word in kernel_command_line(config, TCG).split())
+    virtual = kernel_command_line(config, Platform("kvm", (11, 1, 3), tsc_khz=2_100_000))
+    assert "tsc_early" not in virtual
+    assert "no_timer_check" not in virtual
 
 
 @pytest.mark.parametrize("iommu", IOMMUS)
@@ -129,7 +143,7 @@ def test_driver_of_virtio_iommu_is_loaded_only_where_there_is_one(iommu: Iommu) 
 
 
 def test_users_kernel_arguments_come_last_and_so_win() -> None:
-    line = kernel_command_line(GuestConfig(kernel_args=["loglevel=7"]), "tcg")
+    line = kernel_command_line(GuestConfig(kernel_args=["loglevel=7"]), TCG)
     assert line.endswith(" loglevel=7")
 
 
@@ -141,7 +155,7 @@ def test_monitor_is_said_as_the_version_wants_it() -> None:
 
 def test_kernel_without_pvh_gets_the_default_firmware() -> None:
     boot = BootFiles(Path("/k/bzImage"), Path("/k/i"), None)
-    args = qemu_arguments(GuestConfig(), boot, Channels(1, 2, 3), "tcg", (11, 1, 3))
+    args = qemu_arguments(GuestConfig(), boot, Channels(1, 2, 3), TCG)
     assert "-bios" not in args
 
 
