@@ -108,7 +108,12 @@ def debian_kernel(
             relocate_headers(headers, entry)
 
     provide(entry, fill)
-    (modules,) = entry.glob("lib/modules/*") or entry.glob("usr/lib/modules/*")
+    return unpacked_kernel(entry)
+
+
+def unpacked_kernel(entry: Path) -> KernelTree:
+    """The kernel in a cache entry; Debian 12's packages keep modules in /lib, 13's in /usr/lib."""
+    (modules,) = [*entry.glob("lib/modules/*"), *entry.glob("usr/lib/modules/*")]
     build = entry / "usr/src" / f"linux-headers-{modules.name}"
     libraries = (entry / "usr/lib/x86_64-linux-gnu",)
     return KernelTree(entry / "vmlinux", True, modules.name, modules, build, libraries)

@@ -9,7 +9,14 @@ import pytest
 
 from vm.accel import Acceleration, boot_sector, probe_acceleration
 from vm.errors import SetupError
-from vm.kernel import KernelTree, named_kernel, provide_kernel, relocate_headers, tree_release
+from vm.kernel import (
+    KernelTree,
+    named_kernel,
+    provide_kernel,
+    relocate_headers,
+    tree_release,
+    unpacked_kernel,
+)
 from vm.module_build import diagnostics, source_files
 from vm.qemu import Qemu, parse_version, probe, provide_qemu
 from vm.toolchain import Toolchain
@@ -191,3 +198,13 @@ def test_boot_sector_is_one_sector_with_its_signature() -> None:
 def test_job_server_of_an_outer_make_reaches_a_build(monkeypatch):
     monkeypatch.setenv("MAKEFLAGS", " -j2 --jobserver-auth=3,4")
     assert "MAKEFLAGS" not in Toolchain("cc").run(["env"]).stdout
+
+
+@pytest.mark.parametrize("place", ["lib/modules", "usr/lib/modules"])
+def test_modules_must_be_found_where_either_debian_release_keeps_them(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / place / "6.12-x").mkdir(parents=True)
+    kernel = unpacked_kernel(tmp_path)
+    assert kernel.release == "6.12-x"
+    assert kernel.modules == tmp_path / place / "6.12-x"
