@@ -28,7 +28,8 @@ from testbed.scenario import Scenario, bundled_scenarios, load_scenario
 from testbed.serve import serve
 from testbed.shell import guest_shell
 from vm.artifacts import Artifacts, setup
-from vm.machine import IOMMUS
+from vm.kernel_config import flavour_for
+from vm.machine import ALL_IOMMUS
 
 OUT = Path("out")
 _INTERRUPTED = 130
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(action=action)
     add_count(actions, OUT)
     shell = actions.add_parser("vm", help="a guest shell with the NIC up")
-    shell.add_argument("--iommu", choices=IOMMUS, default="intel-strict")
+    shell.add_argument("--iommu", choices=ALL_IOMMUS, default="intel-strict")
     shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
     shell.set_defaults(action=lambda chosen: asyncio.run(guest_shell(chosen.iommu, chosen.rx_mode)))
     add_fault_actions(actions)
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     plants.add_argument("--out", type=Path, default=OUT, help="where logs are kept")
     plants.set_defaults(action=_plants)
     attack = actions.add_parser("attack", help="write to memory the guest has given to others")
-    attack.add_argument("--iommu", choices=[i for i in IOMMUS if i != "none"], action="append")
+    attack.add_argument("--iommu", choices=ALL_IOMMUS[1:], action="append")
     attack.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
     attack.add_argument("--unmap-us", type=int, default=1000, help="added to each unmap")
     attack.add_argument("--out", type=Path, default=OUT, help="where logs and figures are kept")
@@ -108,7 +109,7 @@ def _run(chosen: argparse.Namespace) -> int:
         raise DmabedError(
             f"{scenario.source}: has neither [cases] nor [curve] to run; use: dmabed bench"
         )
-    artifacts = setup(print)
+    artifacts = setup(print, flavour=flavour_for(scenario.iommus))
     folder = run_folder(chosen.out)
     print(f"seed {scenario.seed}; {artifacts.acceleration.describe()}")
     with RunProgress(_steps(scenario)) as progress:

@@ -31,6 +31,7 @@ from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
 from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
 from vm.guest import Guest
+from vm.invalidation import settle_invalidation
 from vm.machine import GuestConfig, QemuNic, VfioUserDevice
 from vm.trace import GuestTracer
 
@@ -338,9 +339,10 @@ async def open_rig(
         modules=loaded,
         qemu_args=qemu_args,
     )
-    policy = Policy(lazy=iommu == "virtio-lazy")
+    policy = Policy(lazy=iommu.endswith("lazy"))
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
+            await settle_invalidation(guest)
             yield Rig(guest, devices, modules, nics)
 
 

@@ -28,15 +28,16 @@ from emulator.fields import (
 )
 from emulator.toml_lines import KeyPath, error_line, key_lines
 from testbed.errors import Problem, ScenarioError, ScenarioMissingError
+from vm.machine import ALL_IOMMUS
+from vm.machine import IOMMUS as IOMMUS
+from vm.machine import Iommu as Iommu
 
 T = TypeVar("T")
 
 Strategy = Literal["page_pool", "map_per_packet"]
-Iommu = Literal["none", "intel-strict", "virtio-lazy", "virtio-strict"]
 BenchNic = Literal["dmabed page_pool", "dmabed map_per_packet", "virtio-net", "e1000e", "igb"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-IOMMUS: tuple[Iommu, ...] = get_args(Iommu)
 SCENARIO_DIR = Path(__file__).parent / "scenarios"
 PRESET_DIR = Path(__file__).parent.parent / "emulator" / "iommu" / "presets"
 
@@ -71,7 +72,7 @@ class CaseMatrix:
     """
 
     strategies: Annotated[tuple[Strategy, ...], ListOf(Choice(STRATEGIES))]
-    iommus: Annotated[tuple[Iommu, ...], ListOf(Choice(IOMMUS))]
+    iommus: Annotated[tuple[Iommu, ...], ListOf(Choice(ALL_IOMMUS))]
     frame_bytes: Annotated[tuple[int, ...], _FRAMES]
     packets: Annotated[int | None, Integer(1, 1_000_000_000)] = None
     seconds: Annotated[float | None, _SECONDS] = None
@@ -96,7 +97,7 @@ class CurvePlan:
     All latencies are measured ``rounds`` times in turn, together for ``seconds`` each.
     """
 
-    iommu: Annotated[Iommu, Choice(IOMMUS[1:])]
+    iommu: Annotated[Iommu, Choice(ALL_IOMMUS[1:])]
     latencies_us: Annotated[tuple[float, ...], ListOf(Number(0, MAX_LATENCY_US, "us"))]
     seconds: Annotated[float, _SECONDS]
     strategies: Annotated[tuple[Strategy, ...], ListOf(Choice(STRATEGIES))] = STRATEGIES
@@ -109,7 +110,7 @@ class BenchPlan:
     """``[bench]``: our NIC against QEMU's own, same guest, same IOMMU, ``samples`` times each."""
 
     nics: Annotated[tuple[BenchNic, ...], ListOf(Choice(get_args(BenchNic)))]
-    iommus: Annotated[tuple[Iommu, ...], ListOf(Choice(IOMMUS))]
+    iommus: Annotated[tuple[Iommu, ...], ListOf(Choice(ALL_IOMMUS))]
     frame_bytes: Annotated[tuple[int, ...], _FRAMES]
     seconds: Annotated[float, _SECONDS]
     samples: Annotated[int, Integer(1, 100)] = 3
@@ -154,6 +155,12 @@ class Scenario:
     latency: LatencyPlan = LatencyPlan()
     name: str = field(default="", kw_only=True, metadata={"derived": True})
     source: str = field(default="", kw_only=True, metadata={"derived": True})
+
+    @property
+    def iommus(self) -> tuple[Iommu, ...]:
+        """All that cases and curve need."""
+        of_curve = (self.curve.iommu,) if self.curve else ()
+        return (*(self.cases.iommus if self.cases else ()), *of_curve)
 
 
 def frame_length_bytes(frame_bytes: int) -> int:

@@ -10,6 +10,7 @@ from emulator.nic.wire.peer import PEER_IP
 from testbed.rig import GUEST_ADDRESS, open_rig
 from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
 from vm.artifacts import setup
+from vm.kernel_config import flavour_for
 from vm.terminal import shell_on_terminal
 
 _WELCOME = """\
@@ -23,8 +24,9 @@ exit or Ctrl-] ends the guest.
 
 async def guest_shell(iommu: Iommu, strategy: Strategy) -> int:
     """Boots, brings the NIC up and hands the terminal over; returns the exit status."""
+    artifacts = setup(print, flavour=flavour_for([iommu]))
     with tempfile.TemporaryDirectory(prefix="dmabed-vm-") as folder:
-        async with open_rig(setup(print), iommu, Path(folder), VmPlan(), NicPlan()) as rig:
+        async with open_rig(artifacts, iommu, Path(folder), VmPlan(), NicPlan()) as rig:
             await rig.load(strategy)
             await rig.guest.run(f"ip addr add {GUEST_ADDRESS} dev {rig.interface}")
             print(

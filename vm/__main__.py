@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from emulator.errors import DmabedError
 from vm.artifacts import setup
 from vm.guest import Guest
-from vm.machine import IOMMUS, GuestConfig
+from vm.invalidation import settle_invalidation
+from vm.kernel_config import flavour_for
+from vm.machine import ALL_IOMMUS, GuestConfig
 from vm.terminal import shell_on_terminal
 
 
@@ -24,7 +26,9 @@ def _setup() -> None:
 
 
 async def _shell(config: GuestConfig) -> None:
-    async with Guest(setup(_say), config) as guest:
+    artifacts = setup(_say, flavour=flavour_for([config.iommu]))
+    async with Guest(artifacts, config) as guest:
+        await settle_invalidation(guest)
         _say("exit or Ctrl-] ends the guest")
         await shell_on_terminal(guest)
 
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m vm", description=__doc__)
     parser.add_argument("action", choices=("setup", "shell"))
-    parser.add_argument("--iommu", choices=IOMMUS, default="intel-strict")
+    parser.add_argument("--iommu", choices=ALL_IOMMUS, default="intel-strict")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.action == "setup":

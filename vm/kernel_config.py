@@ -6,10 +6,11 @@ measured then has nothing to do with what was asked for.
 """
 
 import re
+from collections.abc import Iterable
 
 from vm.errors import SetupError
-from vm.kernel import KernelTree
-from vm.machine import GuestConfig
+from vm.kernel import Flavour, KernelTree
+from vm.machine import GuestConfig, Iommu
 
 #: Must be built in.
 _BUILT_IN = (
@@ -24,7 +25,13 @@ _BUILT_IN = (
 #: May be built in or a module: the option, and the module it makes.
 _DRIVERS = {"CONFIG_VIRTIO_PCI": "virtio_pci", "CONFIG_VIRTIO_CONSOLE": "virtio_console"}
 _IOMMU_DRIVER = {"CONFIG_VIRTIO_IOMMU": "virtio_iommu"}
+_VENDORS = {"intel": "CONFIG_INTEL_IOMMU", "amd": "CONFIG_AMD_IOMMU"}
 _OPTION = re.compile(r"^(CONFIG_\w+)=([ym])$", re.M)
+
+
+def flavour_for(iommus: Iterable[Iommu]) -> Flavour:
+    """Which of Debian's kernels can drive all of them: the cloud kernel has no AMD IOMMU driver."""
+    return "full" if any(iommu.startswith("amd") for iommu in iommus) else "cloud"
 
 
 def require_drivers(kernel: KernelTree, guest: GuestConfig) -> None:
@@ -51,7 +58,8 @@ def _drivers(guest: GuestConfig) -> dict[str, str]:
 
 
 def _off(options: dict[str, str], guest: GuestConfig) -> list[str]:
-    built_in = [*_BUILT_IN, *(["CONFIG_INTEL_IOMMU"] if guest.iommu == "intel-strict" else [])]
+    vendor = guest.iommu.partition("-")[0]
+    built_in = [*_BUILT_IN, *([_VENDORS[vendor]] if vendor in _VENDORS else [])]
     lacking = [name for name in built_in if options.get(name) != "y"]
     either = [name for name in _drivers(guest) if name not in options]
     return [f"{name} must be y" for name in lacking] + [f"{name} is off" for name in either]

@@ -28,6 +28,7 @@ from testbed.run import host_facts
 from testbed.scenario import BenchNic, BenchPlan, Iommu, Scenario, Strategy, frame_length_bytes
 from vm.artifacts import Artifacts
 from vm.kernel import Flavour
+from vm.kernel_config import flavour_for
 from vm.machine import QemuNic
 
 #: Our names for QEMU's NICs, their QEMU model, kernel module and MAC address.
@@ -54,7 +55,7 @@ class _Peer:
 
 def kernel_flavour(plan: BenchPlan) -> Flavour:
     """Which of Debian's kernels has drivers for all the NICs of ``plan``."""
-    return "full" if _FULL_KERNEL_NICS & set(plan.nics) else "cloud"
+    return "full" if _FULL_KERNEL_NICS & set(plan.nics) else flavour_for(plan.iommus)
 
 
 class BenchRun:

@@ -97,7 +97,8 @@ def test_cases_of_one_iommu_follow_each_other() -> None:
             '"virtio-lazy"]',
             '"virtio-lasy"]',
             's.toml:5: cases.iommus[1] = "virtio-lasy" is unknown; allowed: none, intel-strict, '
-            'virtio-lazy, virtio-strict; did you mean "virtio-lazy"?',
+            "virtio-lazy, virtio-strict, intel-lazy, amd-lazy, amd-strict; "
+            'did you mean "virtio-lazy"?',
         ),
         (
             '["page_pool"]',
@@ -109,7 +110,7 @@ def test_cases_of_one_iommu_follow_each_other() -> None:
             '["none", "virtio-lazy"]',
             '[\n  "none", # all of it\n\n  "none",\n]',
             's.toml:8: cases.iommus[1] = "none" repeats cases.iommus[0]; allowed: none, '
-            "intel-strict, virtio-lazy, virtio-strict",
+            "intel-strict, virtio-lazy, virtio-strict, intel-lazy, amd-lazy, amd-strict",
         ),
         (
             "packets = 10",
@@ -145,7 +146,7 @@ def test_cases_of_one_iommu_follow_each_other() -> None:
             'iommu = "intel-strict"\n',
             "",
             "s.toml:8: [curve] lacks the key iommu; allowed: intel-strict, virtio-lazy, "
-            "virtio-strict",
+            "virtio-strict, intel-lazy, amd-lazy, amd-strict",
         ),
         (
             "[nic]\nrx_ring",

@@ -10,7 +10,7 @@ import pytest
 
 from vm.errors import SetupError
 from vm.machine import (
-    IOMMUS,
+    ALL_IOMMUS,
     BootFiles,
     Channels,
     GuestConfig,
@@ -41,17 +41,26 @@ def devices(args: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("iommu", [iommu for iommu in IOMMUS if iommu != "none"])
+@pytest.mark.parametrize("iommu", ALL_IOMMUS[1:])
 def test_iommu_precedes_every_other_device(iommu: Iommu) -> None:
     config = GuestConfig(iommu=iommu, devices=[VfioUserDevice("/s")], free_ports=1)
     drivers = [device["driver"] for device in devices(arguments(config))]
-    assert drivers[0] == ("intel-iommu" if iommu == "intel-strict" else "virtio-iommu-pci")
+    vendor = iommu.partition("-")[0]
+    assert drivers[0] == f"{vendor}-iommu" + ("-pci" if vendor == "virtio" else "")
     assert drivers.index("vfio-user-pci") > 0
 
 
 def test_intel_iommu_reports_its_mappings() -> None:
     args = arguments(GuestConfig(iommu="intel-strict"))
     assert "intel-iommu,caching-mode=on" in args
+
+
+def test_amd_iommu_that_tells_vfio_nothing_is_not_asked_for() -> None:
+    for iommu in ("amd-lazy", "amd-strict"):
+        assert any(
+            word.startswith("amd-iommu,dma-remap=on")
+            for word in arguments(GuestConfig(iommu=iommu))
+        )
 
 
 def test_no_iommu_means_none() -> None:
@@ -105,6 +114,9 @@ def test_comparison_nic_is_fed_by_datagrams_and_uses_the_iommu(model: Any) -> No
         ("intel-strict", ["intel_iommu=on", "iommu.strict=1"]),
         ("virtio-lazy", ["iommu.strict=0"]),
         ("virtio-strict", ["iommu.strict=1"]),
+        ("intel-lazy", ["intel_iommu=on", "iommu.strict=0"]),
+        ("amd-lazy", ["iommu.strict=0"]),
+        ("amd-strict", ["iommu.strict=1"]),
     ],
 )
 def test_kernel_is_told_strict_or_lazy(iommu: Iommu, words: list[str]) -> None:
@@ -134,7 +146,7 @@ def test_busy_host_must_not_panic_an_emulated_boot_or_bend_its_clock(cpus: int) 
     assert "no_timer_check" not in virtual
 
 
-@pytest.mark.parametrize("iommu", IOMMUS)
+@pytest.mark.parametrize("iommu", ALL_IOMMUS)
 def test_driver_of_virtio_iommu_is_loaded_only_where_there_is_one(iommu: Iommu) -> None:
     modules = GuestConfig(iommu=iommu, modules=["igb"]).boot_modules
     assert ("virtio_iommu" in modules) == iommu.startswith("virtio")
