@@ -151,18 +151,22 @@ class HeadBuilt(Fact):
 
 @dataclass(slots=True)
 class Held(Fact):
-    """The stack reads these receive buffers from now on (IOVAs of their first bytes)."""
+    """The stack reads these receive buffers from now on.
+
+    places: of their first bytes, as :func:`emulator.iommu.mapping.target_of` packs them: the stack
+    has memory, whatever is mapped at the buffer's IOVA meanwhile.
+    """
 
     signal: ClassVar[Signal] = Signal.STACK
-    iovas: tuple[int, ...]
+    places: tuple[int, ...]
 
 
 @dataclass(slots=True)
 class Freed(Fact):
-    """The stack is done with these receive buffers."""
+    """The stack is done with these receive buffers; ``places`` as when it took them."""
 
     signal: ClassVar[Signal] = Signal.STACK
-    iovas: tuple[int, ...]
+    places: tuple[int, ...]
 
 
 @dataclass(slots=True)

@@ -119,10 +119,36 @@ class GuestView:
 
     def _settle(self, at_ns: int, events: Sequence[TraceEvent], lost: int) -> None:
         self._device.tell(at_ns, GuestSettled(lost))
-        kinds = Counter(event.kind for event in events)
-        if self._pools_known and not lost and kinds[Traced.HOLD]:
-            inflight = kinds[Traced.HOLD] - kinds[Traced.RELEASE]
+        any_pool, inflight = _pool_pages(events)
+        if self._pools_known and not lost and any_pool:
             self._device.tell(at_ns, PoolCounted(inflight))
+
+
+def _pool_pages(events: Sequence[TraceEvent]) -> tuple[bool, int]:
+    """Whether pools of this device took pages, and how many they have out at the end.
+
+    The guest does not say whose a pool is. A page that this device has mapped when it enters a pool
+    is this device's; one that leaves a pool and was not seen to enter it is of a pool that is older
+    than the trace.
+    """
+    mapped: dict[int, range] = {}  # IOVA page -> frames
+    frames: Counter[int] = Counter()
+    held: set[int] = set()
+    any_pool = False
+    for event in events:
+        page, frame = event.iova >> PAGE_SHIFT, event.phys >> PAGE_SHIFT
+        if event.kind is Traced.MAPPED:
+            last = (event.phys + max(event.size, 1) - 1) >> PAGE_SHIFT
+            mapped[page] = range(frame, last + 1)
+            frames.update(mapped[page])
+        elif event.kind is Traced.UNMAPPED:
+            frames.subtract(mapped.pop(page, ()))
+        elif event.kind is Traced.HOLD and frames[event.iova] > 0:
+            any_pool = True
+            held.add(event.iova)
+        elif event.kind is Traced.RELEASE:
+            held.discard(event.iova)
+    return any_pool, len(held)
 
 
 def _fact(event: TraceEvent, memory: Memory | None) -> Fact | None:

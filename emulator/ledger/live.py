@@ -125,6 +125,11 @@ class LiveSet:
             return owner
         return next((m for m in self.big if m.iova <= iova < m.end), None)
 
+    def target(self, iova: int) -> int | None:
+        """The packed place in memory of the byte at ``iova``; None: not mapped."""
+        owner = self.find(iova)
+        return None if owner is None else target_of(owner.memory, owner.offset + iova - owner.iova)
+
     def hole(self, iova: int, length: int) -> int | None:
         """The first of ``length`` bytes from ``iova`` on that is not mapped; None: all are."""
         at, end = iova, iova + max(length, 1)

@@ -11,8 +11,11 @@ from types import MappingProxyType
 SECOND = 1_000_000_000
 #: ns that an operation may take; the watchdogs of a driver and of the stack are about as patient.
 LIMITS_NS: Mapping[str, int] = MappingProxyType(
-    {"ifdown": 5 * SECOND, "remove": 10 * SECOND, "reset": 5 * SECOND, "resume": 10 * SECOND}
-)
+    {
+        "ifdown": 5 * SECOND, "resize": 10 * SECOND, "remove": 10 * SECOND,
+        "reset": 5 * SECOND, "resume": 10 * SECOND,
+    }
+)  # fmt: skip
 
 
 class Mark(StrEnum):

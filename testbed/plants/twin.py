@@ -20,7 +20,6 @@ from emulator.ledger.events import EventKind
 from emulator.ledger.facts import Checked, Freed, HeadBuilt, Held, PayloadChecked
 from emulator.nic.config import NicConfig
 from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig
-from pool.buffers import NO_IOVA
 from pool.errors import PoolError
 from pool.interface import Context
 from testbed.plants.catalogue import Catch, PlantedBug, Scene, first_of
@@ -45,7 +44,7 @@ class WatchedStack(Hold):
         for pfn in skbs.buffers.pfns.tolist():
             frame = target_of(host.machine.memory, pfn << PAGE_SHIFT) >> PAGE_SHIFT
             host.ledger.tell(host.now_ns, HeadBuilt(frame))
-        host.ledger.tell(host.now_ns, Held(_places(skbs)))
+        host.ledger.tell(host.now_ns, Held(places_of(host, skbs)))
         self._copies.append([bytes(frame) for frame in skbs.frames(host.memory)])
         await super().receive(priv, queue, skbs)
         if len(self.held) > self._polls:
@@ -59,7 +58,7 @@ class WatchedStack(Hold):
         where = f"frame {changed.index(True)} of its batch" if any(changed) else ""
         host = self._host
         host.ledger.tell(host.now_ns, PayloadChecked(len(before), sum(changed), where))
-        host.ledger.tell(host.now_ns, Freed(_places(skbs)))
+        host.ledger.tell(host.now_ns, Freed(places_of(host, skbs)))
         skbs.free(Context.REMOTE)
 
     def release_all(self) -> None:
@@ -68,9 +67,10 @@ class WatchedStack(Hold):
             self.release_oldest()
 
 
-def _places(skbs: SkbBatch) -> tuple[int, ...]:
-    iovas: list[int] = skbs.buffers.iovas.tolist()
-    return tuple(iova for iova in iovas if iova != NO_IOVA)
+def places_of(host: InProcessHost, skbs: SkbBatch) -> tuple[int, ...]:
+    """Where the frames' pieces begin in memory, as facts tell it."""
+    first = target_of(host.machine.memory, 0)
+    return tuple(first + place for place in skbs.buffers.memory.tolist())
 
 
 class _Bed:

@@ -83,10 +83,10 @@ class DoublePostRule(Rule):
     def told(self, now_ns: int, fact: Fact) -> None:
         """The stack took buffers, or is done with them."""
         if isinstance(fact, Held):
-            self._held.update(dict.fromkeys(fact.iovas, now_ns))
+            self._held.update(dict.fromkeys(fact.places, now_ns))
         elif isinstance(fact, Freed):
-            for iova in fact.iovas:
-                self._held.pop(iova, None)
+            for place in fact.places:
+                self._held.pop(place, None)
 
     def _judge_pages(self, now_ns: int, queue: int, pages: list[int], owned: bool) -> None:
         if not owned and len(set(pages)) == len(pages):
@@ -105,7 +105,8 @@ class DoublePostRule(Rule):
 
     def _judge_held(self, now_ns: int, queue: int, iovas: list[int]) -> None:
         for iova in iovas:
-            since_ns = self._held.get(iova)
+            place = self.state.live.target(iova)
+            since_ns = None if place is None else self._held.get(place)
             if since_ns is not None:
                 cause = (
                     f"a buffer was posted on queue {queue} while the stack reads the frame it got "

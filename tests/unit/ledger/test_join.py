@@ -102,6 +102,22 @@ def test_pages_of_pools_are_counted_against_the_mappings_by_o8():
     assert spoken(pair.ledger) == {"O-8": 1} and "freed mapped" in said(pair.ledger)
 
 
+def test_page_of_another_devices_pool_or_of_an_older_pool_is_counted_by_o8():
+    pair = Pair()
+    pair.host.start(1)
+    pair.trace(900, Traced.RELEASE, 77)  # a socket had it from before the trace
+    pair.trace(950, Traced.HOLD, 99)  # the other device mapped it
+    for page in (4, 5):
+        pair.map(1000 + page * 100, page)
+        pair.trace(1050 + page * 100, Traced.HOLD, page)
+    pair.unmap(2000, 5, 2000)
+    pair.trace(2010, Traced.RELEASE, 5)
+    pair.trace(2020, Traced.HOLD, 5)  # and this one is the other device's now
+    pair.join()
+    assert spoken(pair.ledger) == {}
+    assert "O-8" not in pair.host.ledger.not_judged()
+
+
 def test_pools_that_were_filled_before_the_trace_are_not_counted():
     pair = Pair()
     pair.host.start(1)

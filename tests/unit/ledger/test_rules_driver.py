@@ -125,14 +125,28 @@ def test_buffer_posted_while_the_stack_reads_it_is_reported_as_o5(ledger, host):
     host.map(2 * PAGE, PAGE)
     host.start(1)
     assert "while the stack reads" in host.ledger.not_judged()["O-5"][0]
-    host.tell(Held((PAGE, 2 * PAGE)), now=5)
+    first, second = (host.ledger.live.target(iova) for iova in (PAGE, 2 * PAGE))
+    host.tell(Held((first, second)), now=5)
     assert "O-5" not in host.ledger.not_judged()
-    host.tell(Freed((PAGE,)), now=6)
+    host.tell(Freed((first,)), now=6)
     host.post(PAGE)
     assert spoken(ledger) == {}
     host.post(2 * PAGE, now=7)
     assert spoken(ledger) == {"O-5": 1}
     assert "0.000000005 s" in said(ledger) and ledger.log.kept[0].iova == 2 * PAGE
+
+
+def test_iova_of_a_held_buffer_that_means_another_page_now_is_reported_as_o5(ledger, host):
+    host.map(PAGE)
+    host.start(9)
+    host.tell(Held((host.ledger.live.target(PAGE),)), now=5)
+    host.unmap(PAGE)
+    host.map(PAGE, 7 * PAGE)
+    host.post(PAGE)
+    assert spoken(ledger) == {}
+    host.map(3 * PAGE, 0)  # the page that is held, by another name
+    host.post(3 * PAGE)
+    assert spoken(ledger) == {"O-5": 1}
 
 
 def test_access_while_no_ring_runs_is_reported_as_o11(ledger, host):
