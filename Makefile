@@ -69,6 +69,10 @@ cosim: setup ## the Linux guest drives the RTL: packets both ways, a ping, verdi
 attack: setup ## a NIC that writes to memory the guest has given away, under each IOMMU
 	@$(RUN) attack
 
+.PHONY: soak
+soak: setup ## 10 million packets while everything changes, under four IOMMUs: nobody may be blamed
+	@$(RUN) soak
+
 .PHONY: bench
 bench: setup ## compare with the socket's round trip, QEMU's own NICs, and the twin with SimPy
 	@$(PY) -m tests.bench.twin_speed

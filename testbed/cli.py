@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line of ``dmabed``.
 
-In a guest: run, bench, count, vm, attack, plants, fault, faults. In virtual time: twin, compare,
-sweep, predict. For a device of one's own: serve.
+In a guest: run, bench, count, vm, attack, plants, fault, faults, soak. In virtual time: twin,
+compare, sweep, predict. For a device of one's own: serve.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from testbed.run import ScenarioRun
 from testbed.scenario import Scenario, bundled_scenarios, load_scenario
 from testbed.serve import serve
 from testbed.shell import guest_shell
+from testbed.soak.command import add_soak
 from vm.artifacts import Artifacts, setup
 from vm.kernel_config import flavour_for
 from vm.machine import ALL_IOMMUS
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     attack.add_argument("--unmap-us", type=int, default=1000, help="added to each unmap")
     attack.add_argument("--out", type=Path, default=OUT, help="where logs and figures are kept")
     attack.set_defaults(action=_attack)
+    add_soak(actions, OUT)
     server = actions.add_parser("serve", help="serve a device of your own to QEMU")
     server.add_argument("device", help="file.py:Class, a subclass of emulator.pci.device.PciDevice")
     server.add_argument("--socket", type=Path, required=True, help="UNIX socket to listen at")

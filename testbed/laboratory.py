@@ -105,6 +105,10 @@ class Laboratory(Misbehaving):
             return bench.replay.position, bench.replay.done
         raise LaboratoryError(f"{name}: nothing is plugged in; call send or replay first")
 
+    def plugged(self, name: str) -> bool:
+        """Whether a generator is plugged in."""
+        return self._named(name).generator is not None
+
     def received(self, name: str) -> Received:
         """What the guest sent since :meth:`send`."""
         generator = self._named(name).generator
@@ -189,6 +193,11 @@ class Laboratory(Misbehaving):
             at_once=max(device.flushes.most, device.live_at_released or 0),
             posted=sum(pages.total() for pages in device.state.posted.values()),
         )
+
+    def activity(self, name: str) -> tuple[int, int, int]:
+        """Maps, unmaps and packets since the device was served."""
+        totals = self._ledger_of(name).totals
+        return totals.maps, totals.unmaps, totals.packets
 
     def totals(self, name: str) -> dict[str, Any]:
         """Counts since the device was served."""

@@ -26,8 +26,9 @@ from pool.registry import STRATEGIES
 from testbed.benches import NicSpec
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
+from testbed.guest_facts import timed
 from testbed.laboratory import Exposed, Traffic
-from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
+from testbed.scenario import Iommu, NicPlan, VmPlan
 from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
 from vm.guest import Guest
@@ -110,16 +111,12 @@ class Rig:
         self.interface = ""
 
     # ------------------------------------------------------------------ the driver
-    async def load(
-        self, strategy: Strategy, nic: NicPlan | None = None, parameters: str = ""
-    ) -> None:
+    async def load(self, strategy: str, nic: NicPlan | None = None, parameters: str = "") -> None:
         """Loads the driver and brings the interface up; returns when it has a carrier.
 
         parameters: more of the module's.
         """
-        promised = STRATEGIES[strategy].guarantees
-        for name in self.nics:
-            self.devices.call("mapped_while_read", name, promised.mapped_while_read)
+        self.expect(strategy)
         await self.guest.insmod(self.modules["dmabed_nic"], f"rx_mode={strategy} {parameters}")
         self.interface = (await self.interfaces())[0]
         if nic is not None:
@@ -127,10 +124,20 @@ class Rig:
         await self.guest.run(f"ip link set {self.interface} up")
         await self.await_carrier(self.interface)
 
+    def expect(self, strategy: str) -> None:
+        """The ledger is told whether buffers of that ``rx_mode`` stay mapped by design.
+
+        ``bulk_map``, which only the kernel's driver has, unmaps first, as ``map_per_packet`` does.
+        """
+        known = STRATEGIES.get(strategy)
+        kept = known is not None and known.guarantees.mapped_while_read
+        for name in self.nics:
+            self.devices.call("mapped_while_read", name, kept)
+
     async def unload(self) -> None:
         """Interface down, driver gone: the guest has given everything back."""
-        await self.guest.run(f"ip link set {self.interface} down")
-        await self.guest.rmmod("dmabed_nic")
+        await timed(self, "ifdown", f"ip link set {self.interface} down")
+        await timed(self, "remove", "rmmod dmabed_nic")
 
     async def verify(self, on: bool) -> None:
         """Whether the sink checks each byte from now on, or only counts."""

@@ -162,3 +162,17 @@ def build_agent(cache: Path, toolchain: Toolchain) -> Path:
 
     provide(entry, fill)
     return entry / "agent"
+
+
+def build_program(toolchain: Toolchain, source: Path, folder: Path) -> Path:
+    """Compiles one C file for the guest into a static program in ``folder``; returns its path.
+
+    Raises:
+        BuildError: it does not compile without warnings.
+    """
+    program = folder / source.stem
+    flags = ["-O2", "-static", "-D_GNU_SOURCE", "-Wall", "-Werror"]
+    done = toolchain.run([toolchain.cc, *toolchain.flags, *flags, str(source), "-o", str(program)])
+    if done.returncode:
+        raise BuildError(f"{source.name} does not compile:\n{done.stdout}")
+    return program

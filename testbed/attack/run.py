@@ -21,6 +21,7 @@ from testbed.plants.table import duration
 from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
 from vm.artifacts import Artifacts, setup
+from vm.module_build import build_program
 
 ATTACKED: tuple[Iommu, ...] = ("virtio-lazy", "virtio-strict", "intel-strict")
 VICTIM = Path(__file__).parent / "victim.c"
@@ -111,12 +112,7 @@ async def _attack(rig: Rig, victim: str, known: Outcome) -> Outcome:
 
 
 async def _victim(artifacts: Artifacts, rig: Rig, folder: Path) -> str:
-    program = folder / "victim"
-    chain = artifacts.toolchain
-    command = [chain.cc, *chain.flags, "-O2", "-static", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-    built = chain.run([*command, str(VICTIM), "-o", str(program)])
-    if built.returncode:
-        raise RigError(f"the victim does not compile:\n{built.stdout}")
+    program = build_program(artifacts.toolchain, VICTIM, folder)
     await rig.guest.push(program, "/tmp/victim", 0o755)
     return "/tmp/victim"
 

@@ -192,15 +192,31 @@ static void sink_verify_list(struct sink_dev *sink, struct sink_counts *counts,
 	spin_unlock(&sink->lock);
 }
 
+/* Another test frame in its place is as bad as noise. */
 static bool sink_intact(struct sk_buff *skb)
 {
+	const struct sink_header *was = (const struct sink_header *)skb->cb;
 	struct sink_header buffer;
 	const struct sink_header *header;
 
 	header = skb_header_pointer(skb, 0, sizeof(buffer), &buffer);
-	return header && be32_to_cpu(header->magic) == SINK_MAGIC &&
-	       sink_payload_ok(skb, sink_filler(be64_to_cpu(header->sequence),
-						be32_to_cpu(header->flow)));
+	return header && !memcmp(header, was, sizeof(*was)) &&
+	       sink_payload_ok(skb, sink_filler(be64_to_cpu(was->sequence),
+						be32_to_cpu(was->flow)));
+}
+
+/* What is no test frame is not kept. */
+static bool sink_hold(struct sk_buff *skb)
+{
+	struct sink_header *header = (struct sink_header *)skb->cb;
+
+	BUILD_BUG_ON(sizeof(*header) > sizeof(skb->cb));
+	if (skb_queue_len_lockless(&sink_held) >= READ_ONCE(hold) ||
+	    skb_copy_bits(skb, 0, header, sizeof(*header)) ||
+	    be32_to_cpu(header->magic) != SINK_MAGIC)
+		return false;
+	skb_queue_tail(&sink_held, skb);
+	return true;
 }
 
 /* Looks at what is held once more, lets it go and says what it found. */
@@ -222,9 +238,7 @@ static void sink_consume_list(struct list_head *list)
 
 	list_for_each_entry_safe(skb, next, list, list) {
 		skb_list_del_init(skb);
-		if (skb_queue_len_lockless(&sink_held) < READ_ONCE(hold))
-			skb_queue_tail(&sink_held, skb);
-		else
+		if (!sink_hold(skb))
 			napi_consume_skb(skb, 1);
 	}
 }

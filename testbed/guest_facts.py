@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""What a guest is asked to find out itself, and what the ledger is told of it.
+
+How long the driver takes to go (rule O-17), by the guest's own clock; and whether frames that the
+stack has had for a while are still what was received (rule O-6).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emulator.ledger.facts import PayloadChecked, Took
+from vm.errors import CommandTimeout
+
+if TYPE_CHECKING:
+    from testbed.rig import Rig
+
+#: Prints the guest's CLOCK_MONOTONIC in ns; /proc/uptime counts in 10 ms.
+_CLOCK = "grep -m1 -o 'now at [0-9]*' /proc/timer_list"
+_NOW = re.compile(r"^now at (\d+)$", re.M)
+_LATE = re.compile(r"^late_(frames|changed) (\d+)$", re.M)
+_HOLD = "/sys/module/dmabed_sink/parameters/hold"
+
+
+async def timed(rig: Rig, what: str, command: str, timeout_s: float = 60.0) -> int:
+    """Runs ``command`` in the guest; the ledger is told that ``what`` took so long. Returns ns.
+
+    Raises:
+        CommandFailed: its status is not 0. CommandTimeout: it was given up, and the ledger told.
+    """
+    line = f"{_CLOCK}; {command}; s=$?; {_CLOCK}; exit $s"
+    try:
+        said = await rig.guest.run(line, timeout_s=timeout_s)
+    except CommandTimeout:
+        rig.devices.call("tell", rig.nics[0], Took(what, round(timeout_s * 1e9)))
+        raise
+    times = [int(found) for found in _NOW.findall(said.stdout)]
+    took_ns = times[-1] - times[0]
+    rig.devices.call("tell", rig.nics[0], Took(what, took_ns))
+    return took_ns
+
+
+@dataclass(slots=True)
+class Retained:
+    """Frames that the guest's sink keeps from now on, as a slow socket would; ``frames`` at most.
+
+    The sink keeps the first that come.
+    """
+
+    rig: Rig
+    frames: int
+
+    async def begin(self) -> None:
+        """Keeps what comes."""
+        await self.rig.guest.run(f"echo {self.frames} > {_HOLD}")
+
+    async def end(self) -> PayloadChecked:
+        """Each of them is looked at again, byte by byte, and let go; the ledger is told."""
+        before = await self._counted()
+        await self.rig.guest.run(f"echo 0 > {_HOLD}; echo release > /proc/dmabed_sink")
+        after = await self._counted()
+        frames, changed = (after[name] - before[name] for name in ("frames", "changed"))
+        fact = PayloadChecked(frames, changed, "kept by the guest's sink")
+        self.rig.devices.call("tell", self.rig.nics[0], fact)
+        return fact
+
+    async def _counted(self) -> dict[str, int]:
+        said = await self.rig.guest.run("cat /proc/dmabed_sink")
+        return {name: int(value) for name, value in _LATE.findall(said.stdout)}
