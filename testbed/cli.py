@@ -140,7 +140,8 @@ def _plants(chosen: argparse.Namespace) -> int:
 
 
 def _attack(chosen: argparse.Namespace) -> int:
-    from testbed.attack.run import ATTACKED, show_attacks
+    from testbed.attack.command import show_attacks
+    from testbed.attack.run import ATTACKED
 
     folder = run_folder(chosen.out, kind="attack")
     return show_attacks(chosen.iommu or ATTACKED, chosen.rx_mode, folder, chosen.unmap_us)

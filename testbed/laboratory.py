@@ -207,6 +207,11 @@ class Laboratory(Misbehaving):
         """See ``Verdict.to_json``."""
         return self.ledger.verdict().to_json()
 
+    def rules(self, name: str) -> list[tuple[str, str, list[str]]]:
+        """Number and title of each rule, and what it did not judge of that NIC, and why."""
+        device = self._ledger_of(name)
+        return [(rule.number, rule.title, rule.not_judged()) for rule in device.rules]
+
     def save_events(self, path: Path) -> None:
         """Writes the ledger's timeline to ``path`` (.npz, or .csv)."""
         data = self.ledger.to_csv() if path.suffix == ".csv" else self.ledger.to_npz()

@@ -16,7 +16,7 @@ from testbed.scenario import Case, Iommu, Strategy
 from testbed.strict_json import AtLeast, decode, parse_json, to_json
 
 #: Changes whenever a field is added, removed or means something else.
-SCHEMA = "dmabed.results/2"
+SCHEMA = "dmabed.results/3"
 
 Verdict = Literal["clean", "exposed", "violated"]
 Count = Annotated[int, AtLeast(0)]
@@ -112,6 +112,26 @@ class HostFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleSeen:
+    """A rule of the ledger in one boot; ``not_judged``: what of it was not, and why (all: "needs").
+
+    Empty: it was judged in full.
+    """
+
+    number: str
+    title: str
+    not_judged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the ledger could judge in the boot ``boot``: an IOMMU, or ``curve``."""
+
+    boot: str
+    rules: tuple[RuleSeen, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """A whole run. ``created`` is ISO 8601 with offset; ``log_files`` are names in the folder."""
 
@@ -126,6 +146,7 @@ class RunResult:
     cases: tuple[CaseResult, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     bench: tuple[BenchRow, ...] = ()
+    judged: tuple[Judgement, ...] = ()
     log_files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     schema: str = SCHEMA

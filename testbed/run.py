@@ -16,9 +16,18 @@ from statistics import median
 
 from emulator.iommu.latency import Delay, LatencyModel
 from emulator.iommu.preset import load_preset
+from testbed.guest_facts import Retained, count_pools
 from testbed.laboratory import Exposed, Traffic
 from testbed.report.progress import RunProgress
-from testbed.results import CaseResult, CurvePoint, HostFacts, RunResult, Verdict
+from testbed.results import (
+    CaseResult,
+    CurvePoint,
+    HostFacts,
+    Judgement,
+    RuleSeen,
+    RunResult,
+    Verdict,
+)
 from testbed.rig import MapTimes, Reception, Rig, Steady, open_rig
 from testbed.scenario import (
     Case,
@@ -34,6 +43,8 @@ from vm.artifacts import Artifacts
 _MAP_PAIRS = 400
 #: Packets of each case whose payload the guest checks; those that are timed are only counted.
 _CHECKED = 1000
+#: The first of them stay with the guest's stack until the case is over, and are checked again.
+_RETAINED = 256
 #: Packets that tell roughly how fast a strategy is at one latency.
 _CURVE_TRIAL = 300
 #: How long to look on after a release for stale mappings to go: Linux's flush queue has a timer of
@@ -51,6 +62,7 @@ class ScenarioRun:
         self._folder, self._progress = folder, progress
         self._logs: list[str] = []
         self._warnings: list[str] = []
+        self._judged: list[Judgement] = []
 
     async def run(self) -> RunResult:
         """All cases, then the curve.
@@ -73,6 +85,7 @@ class ScenarioRun:
             kernel_release=self._artifacts.kernel.release,
             cases=tuple(cases),
             curve=tuple(curve),
+            judged=tuple(self._judged),
             log_files=tuple(self._logs),
             notes=tuple(self._warnings),
         )
@@ -95,12 +108,18 @@ class ScenarioRun:
 
     async def _case(self, rig: Rig, case: Case, matrix: CaseMatrix) -> CaseResult:
         rig.devices.call("begin_case", "nic")
+        retained = Retained(rig, _RETAINED)
         await rig.latency(preset_model(self._scenario.latency.preset, self._scenario.seed))
         await rig.load(case.strategy, self._scenario.nic)
         times = await rig.map_times(_MAP_PAIRS)
+        await retained.begin()
         checked = await self._checked(rig, case.frame_bytes)
         steady = await self._steady(rig, case.frame_bytes, matrix)
+        await retained.end()
+        if case.strategy == "page_pool" and case.iommu != "none":
+            await count_pools(rig)
         await rig.unload()
+        await rig.check_guest()
         exposed = await rig.exposed(_STALE_WAIT_S)
         violations = rig.devices.call("violations", "nic")
         return _case_result(case, checked, steady, times, exposed, violations)
@@ -169,6 +188,9 @@ class ScenarioRun:
         rig.devices.call("save_verdict", self._folder / name / "verdict.json")
         self._logs += [f"{name}/{log}" for log in ("console.log", "events.npz", "verdict.json")]
         self._warnings += [f"{name}: guest kernel: {w}" for w in rig.guest.kernel_warnings()]
+        rules = rig.devices.call("rules", "nic")
+        seen = tuple(RuleSeen(number, title, tuple(why)) for number, title, why in rules)
+        self._judged.append(Judgement(name, seen))
         errors = rig.devices.call("device_errors", "nic")
         if errors:
             self._warnings.append(f"{name}: {errors} errors in the device model; see devices.log")

@@ -3,15 +3,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from emulator.iommu.latency import Delay, LatencyModel
 from testbed.attack.attacker import MAGIC, NOTHING, Attack, AttackNic
@@ -20,10 +14,12 @@ from testbed.laboratory import Traffic
 from testbed.plants.table import duration
 from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
-from vm.artifacts import Artifacts, setup
+from vm.artifacts import Artifacts
 from vm.module_build import build_program
 
-ATTACKED: tuple[Iommu, ...] = ("virtio-lazy", "virtio-strict", "intel-strict")
+ATTACKED: tuple[Iommu, ...] = (
+    "virtio-lazy", "virtio-strict", "intel-lazy", "intel-strict", "amd-lazy", "amd-strict",
+)  # fmt: skip
 VICTIM = Path(__file__).parent / "victim.c"
 VICTIM_PAGES = 256
 ROUNDS = 4
@@ -57,6 +53,11 @@ class Outcome:
         """[upper bound in ns, pages]: when the last write to a page was accepted."""
         counts = Counter(window.bit_length() for window in self.attack.windows)
         return [(1 << bits, count) for bits, count in sorted(counts.items())]
+
+    @property
+    def broken(self) -> bool:
+        """Memory was written although the IOMMU is strict."""
+        return self.iommu.endswith("strict") and bool(self.attack.writes)
 
 
 async def run_attack(
@@ -125,53 +126,3 @@ def _words(first: list[str]) -> str:
         f"page {page} of the victim, byte {offset}: the canary written to IOVA {iova[:-3]}000 "
         f"{duration(int(after_ns))} after the driver had given that page back"
     )
-
-
-def show_attacks(
-    iommus: Sequence[Iommu], strategy: Strategy, folder: Path, unmap_us: int = UNMAP_US
-) -> int:
-    """Attacks under each IOMMU, prints and writes what came of it; returns the exit status.
-
-    3: memory was written under a strict IOMMU.
-    """
-    artifacts = setup(print)
-    outcomes = [
-        asyncio.run(run_attack(artifacts, folder / iommu, iommu, strategy, unmap_us))
-        for iommu in iommus
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "attack.json").write_text(json.dumps([asdict(one) for one in outcomes], indent=1))
-    print(f"{unmap_us} us added to each unmap")
-    Console(width=120).print(attack_table(outcomes))
-    for outcome in outcomes:
-        _print_windows(outcome)
-    print(f"\n{folder / 'attack.json'}")
-    broken = [one for one in outcomes if one.iommu.endswith("strict") and one.attack.writes]
-    return 3 if broken else 0
-
-
-def attack_table(outcomes: Sequence[Outcome]) -> Table:
-    """A row for each attack."""
-    table = Table(box=None, pad_edge=False)
-    for column in (
-        "IOMMU", "strategy", "pages attacked", "live at release", "still written", "writes",
-        "longest window", "arrived at the victim",
-    ):  # fmt: skip
-        table.add_column(column)
-    for one in outcomes:
-        attack = one.attack
-        longest = duration(attack.windows[-1]) if attack.windows else "-"
-        numbers = (attack.targets, one.live_at_release, attack.hit, attack.writes)
-        table.add_row(one.iommu, one.strategy, *map(str, numbers), longest, str(one.arrived))
-    return table
-
-
-def _print_windows(outcome: Outcome) -> None:
-    if not outcome.attack.windows:
-        return
-    print(f"\n{outcome.iommu}: last accepted write to each page, from the note that it was given")
-    most = max(count for _, count in outcome.histogram)
-    for bound, count in outcome.histogram:
-        print(f"  < {duration(bound):>8} {count:5} {'#' * max(1, 50 * count // most)}")
-    if outcome.first:
-        print(f"  {outcome.first}")

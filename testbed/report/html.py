@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from testbed.report.plots import Plot
 from testbed.report.rivals import bench_cells, standings
+from testbed.report.rules import rule_rows
 from testbed.report.style import typeset
 from testbed.report.svg import inline_svg
 from testbed.report.table import stale_cell
@@ -73,7 +74,19 @@ def _tables(run: RunResult) -> list[HtmlTable]:
         tables.append(_curve_table(run))
     if run.bench:
         tables.append(_bench_table(run))
+    if run.judged:
+        tables.append(_rules_table(run))
     return tables
+
+
+def _rules_table(run: RunResult) -> HtmlTable:
+    heads = ("rule", "what must hold", "judged in full", "not judged, and why")
+    boots = ", ".join(boot.boot for boot in run.judged)
+    note = (
+        f"Boots: {boots}. A rule that lacks what it judges by is silent, whatever happens: that is "
+        "no verdict. docs/architecture.md says what each needs."
+    )
+    return HtmlTable("Rules", note, heads, rule_rows(run), text_columns=4)
 
 
 def _case_table(run: RunResult) -> HtmlTable:

@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Literal
 
 from testbed.report.rivals import kept_of_no_iommu, standings
+from testbed.report.rules import rules_sentence
 from testbed.report.units import (
     duration,
     latency,
@@ -73,6 +74,7 @@ def findings(run: RunResult) -> tuple[Finding, ...]:
             _bench(run),
             _exposure(run),
             _violations(run),
+            _rules(run),
         )
     )
 
@@ -236,3 +238,8 @@ def _violations(run: RunResult) -> Iterator[Finding]:
         yield Finding(
             "violations", "good", f"No rule was violated in {plural(len(run.cases), 'case')}."
         )
+
+
+def _rules(run: RunResult) -> Iterator[Finding]:
+    if text := rules_sentence(run):
+        yield Finding("rules", "info", text)

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from emulator.ledger.facts import Checked, PayloadChecked, PoolCounted
+from emulator.ledger.facts import Checked, PayloadChecked
 from testbed.errors import RigError
-from testbed.guest_facts import Retained, timed
+from testbed.guest_facts import Retained, count_pools, timed
 from testbed.laboratory import Traffic
 from testbed.rig import Rig
 from testbed.soak.plan import MODES, Kind, Leg, Operation
@@ -33,7 +33,6 @@ _OTHER_PPS = 50
 #: What the kernel says of a pool whose pages somebody has for more than a minute: here a socket.
 _HELD_FOR_LONG = re.compile(r"stalled pool|page_pool_release_retry")
 _DAMAGE = re.compile(r"^bad_(?:magic|payload) (\d+)$", re.M)
-_INFLIGHT = re.compile(r"rx_pool_inflight: (\d+)")
 
 
 @dataclass(slots=True)
@@ -291,9 +290,7 @@ class SoakGuest:
         without an IOMMU there are no maps to compare with.
         """
         if self._mode == "page_pool" and self._mapped and not self._held_over:
-            said = (await self._run(f"ethtool -S {self.rig.interface}")).stdout
-            counted = PoolCounted(sum(map(int, _INFLIGHT.findall(said))))
-            self.rig.devices.call("tell", "nic", counted)
+            await count_pools(self.rig)
 
     async def _tell_warnings(self) -> None:
         """O-20; that a socket holds pages for long is no trouble of anybody's."""

@@ -9,7 +9,15 @@ from collections.abc import Callable
 import pytest
 
 from testbed.report.plots import Plot, draw
-from testbed.results import BenchRow, CaseResult, CurvePoint, HostFacts, RunResult
+from testbed.results import (
+    BenchRow,
+    CaseResult,
+    CurvePoint,
+    HostFacts,
+    Judgement,
+    RuleSeen,
+    RunResult,
+)
 from testbed.scenario import IOMMUS, STRATEGIES
 
 # packets per second by (IOMMU, strategy) at 64 B, then at 1500 B
@@ -25,6 +33,19 @@ RATES = {
 }
 CURVE = {0: (101_900, 7_410), 10: (101_200, 6_430), 50: (101_700, 4_240), 200: (100_900, 1_862),
          1000: (101_400, 466)}  # fmt: skip
+#: Behind an IOMMU, and without one.
+RULES = (
+    (
+        RuleSeen("O-1", "no access outside live mappings"),
+        RuleSeen("O-5", "no buffer posted twice", ("buffers the stack reads (needs the stack)",)),
+        RuleSeen("O-8", "pool pages are somebody's"),
+    ),
+    (
+        RuleSeen("O-1", "no access outside live mappings"),
+        RuleSeen("O-5", "no buffer posted twice", ("buffers the stack reads (needs the stack)",)),
+        RuleSeen("O-8", "pool pages are somebody's", ("needs page_pool counts",)),
+    ),
+)
 
 
 def make_case(strategy: str, iommu: str, frame_bytes: int) -> CaseResult:
@@ -89,6 +110,7 @@ def run() -> RunResult:
         kernel_release="6.12.9-cloud-amd64",
         cases=cases,
         curve=curve,
+        judged=tuple(Judgement(boot, RULES[boot == "none"]) for boot in (*IOMMUS, "curve")),
         log_files=("events.bin", "console.log"),
     )
 

@@ -21,6 +21,8 @@ from testbed.results import (
     CaseResult,
     CurvePoint,
     HostFacts,
+    Judgement,
+    RuleSeen,
     RunResult,
     baseline,
     find_case,
@@ -73,6 +75,22 @@ RUNS = st.builds(
     kernel_release=st.text(),
     cases=st.lists(CASES, max_size=3).map(tuple),
     curve=st.lists(POINTS, max_size=3).map(tuple),
+    judged=st.lists(
+        st.builds(
+            Judgement,
+            boot=st.text(),
+            rules=st.lists(
+                st.builds(
+                    RuleSeen,
+                    number=st.text(),
+                    title=st.text(),
+                    not_judged=st.lists(st.text(), max_size=2).map(tuple),
+                ),
+                max_size=2,
+            ).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
     schema=st.just(SCHEMA),
 )
 
@@ -94,7 +112,7 @@ def changed(run: RunResult, change: Callable[[dict[str, Any]], object]) -> str:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(schema="dmabed.results/3"), '"dmabed.results/3" is unknown'),
+        (lambda d: d.update(schema="dmabed.results/4"), '"dmabed.results/4" is unknown'),
         (lambda d: d.pop("schema"), "schema: missing"),
         (lambda d: d.update(colour=1), 'unknown key "colour"; known: created'),
         (lambda d: d.pop("seed"), 'the key "seed" is missing'),
