@@ -5,6 +5,7 @@
  * operations are wrapped. A plant writes 0x100 + its number to the NOTE register
  * when it first acts, so that the time until it is found can be told.
  */
+#include <linux/delay.h>
 #include <linux/pci.h>
 #include <linux/slab.h>
 #include <net/page_pool/helpers.h>
@@ -12,6 +13,7 @@
 #include "dmabed_plants.h"
 
 #define DMABED_NOTE_PLANT	0x100
+#define DMABED_P21_MS		6000	/* ifdown has five seconds */
 #define DMABED_FAR_ORDER	9	/* beyond the addresses in use here */
 
 static int plant;
@@ -59,10 +61,18 @@ static void dmabed_p8_destroy_early(struct dmabed_rx *rx)
 		page_pool_destroy(rx->pool);
 }
 
+/* P21: waits, with RTNL held, for something that nobody is going to say. */
+static void dmabed_p21_wait(void)
+{
+	msleep(DMABED_P21_MS);
+}
+
 void dmabed_plant_before_down(struct dmabed_priv *priv)
 {
 	struct dmabed_rx *rx = &priv->set->qp[0].rx;
 
+	if (dmabed_plant_acts(priv, 21))
+		dmabed_p21_wait();
 	if (dmabed_plant_acts(priv, 1))
 		dmabed_p1_drain_early(rx);
 	if (dmabed_plant_acts(priv, 8))

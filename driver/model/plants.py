@@ -24,6 +24,8 @@ from pool.buffers import NO_IOVA, PAGE_SIZE, BufferBatch, IovaArray, PfnArray
 from pool.interface import Context, Direction, DmaApi
 
 NOTE_PLANT = 0x100
+FOR_NOTHING_NS = 6_000_000_000
+"""Longer than ifdown may take."""
 
 
 class Plant(Steps):
@@ -276,13 +278,24 @@ class IgnoreMapError(Plant):
         return Unchecked(host.dma, self, host)
 
 
+class WaitForNothing(Plant):
+    """P21: ifdown waits, with everybody behind it, for something that nobody is going to say."""
+
+    number = 21
+
+    async def before_down(self, priv: Priv, pairs: list[Qp]) -> None:
+        """See :class:`~driver.model.steps.Steps`."""
+        if await self.acts(priv.host):
+            await priv.host.sleep_ns(FOR_NOTHING_NS)
+
+
 PLANTS: Mapping[int, type[Plant]] = MappingProxyType(
     {
         plant.number: plant
         for plant in (
             DrainEarly, ForgetUndo, UnmapTwice, PageShort, FreeAfterFailedReload, RecycleEarly,
             DestroyEarly, TrustIndex, LeaveMaster, SharePool, MapElsewhere, BuildBeforeUnmap,
-            LeavePool, IgnoreMapError,
+            LeavePool, IgnoreMapError, WaitForNothing,
         )
     }
 )  # fmt: skip

@@ -16,6 +16,7 @@ class Scene(StrEnum):
     SEND = "frames in pieces are sent, one cannot be mapped"
     RELOAD = "the rings are resized, which fails"
     HOLD = "the stack holds on to packets"
+    LATE = "the stack looks at packets again, late"
     LIES = "the device lies about which buffer it filled"
     TWO = "there is another NIC"
 
@@ -67,7 +68,9 @@ BUGS: tuple[PlantedBug, ...] = (
     PlantedBug(
         5, "free the pages when a reload fails, restart the ring", ("O-3",), _MAP, Scene.RELOAD
     ),
-    PlantedBug(6, "recycle a page while the stack still reads it", ("O-5", "O-6"), _POOL),
+    PlantedBug(
+        6, "recycle a page while the stack still reads it", ("O-5", "O-6"), _POOL, Scene.LATE
+    ),
     PlantedBug(8, "destroy the pool while NAPI still runs", ("O-3", "O-5"), _POOL),
     PlantedBug(10, "trust index and length that the device wrote", ("O-20",), _POOL, Scene.LIES),
     PlantedBug(13, "leave bus mastering on after remove", ("O-7", "O-11"), _MAP),
@@ -78,6 +81,7 @@ BUGS: tuple[PlantedBug, ...] = (
         19, "unbind while the stack still holds pages of the pool", ("O-7",), _POOL, Scene.HOLD
     ),
     PlantedBug(20, "use a DMA address without dma_mapping_error", ("O-1",), _MAP),
+    PlantedBug(21, "ifdown waits for what nobody is going to say", ("O-17",), _MAP),
 )
 
 

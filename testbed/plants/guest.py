@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emulator.ledger.facts import Checked
+from testbed.guest_facts import Retained
 from testbed.laboratory import Traffic
 from testbed.plants.catalogue import BUGS, Catch, PlantedBug, Scene, first_of
 from testbed.plants.liar import LiarNic
@@ -22,8 +23,9 @@ SWITCH = "DMABED_PLANTS := y\n"
 NOTE_PLANT = 0x100
 FRAMES = 200
 POOL_OF_TWO = 15
+_LATE_FRAMES, _LATE_PPS = 100, 100
 #: The bugs that leave the guest's memory in disorder come last; the one that kills it ends all.
-ORDER = (1, 2, 4, 5, 13, 15, 17, 18, 20, 19, 3, 8, 6, 10)
+ORDER = (1, 2, 4, 5, 13, 15, 17, 18, 21, 20, 19, 3, 8, 6, 10)
 _NICS = ("nic", "other")
 _RINGS = NicPlan(queues=1, rx_ring=64, tx_ring=64)
 
@@ -99,7 +101,12 @@ async def _scene(rig: Rig, bug: PlantedBug) -> None:
         await run("echo 20 > /sys/module/dmabed_sink/parameters/hold")
     if bug.scene is Scene.LIES:
         call("lie", "nic", True)
-    call("send", "nic", Traffic(count=FRAMES, rate_pps=4000))
+    late = Retained(rig, FRAMES) if bug.scene is Scene.LATE else None
+    if late:
+        await late.begin()
+    # Late: so slowly that a frame is with the stack before the next one comes.
+    rate = _LATE_PPS if late else 4000
+    call("send", "nic", Traffic(count=_LATE_FRAMES if late else FRAMES, rate_pps=rate))
     if bug.scene is Scene.LIES:
         await asyncio.sleep(1.0)
     else:
@@ -110,6 +117,8 @@ async def _scene(rig: Rig, bug: PlantedBug) -> None:
     if bug.scene is Scene.RELOAD:
         await run(f"ethtool -G {rig.interface} rx 128", check=False)
     await asyncio.sleep(0.1)
+    if late:
+        await late.end()
     await _unload(rig)
     await run("echo 0 > /sys/module/dmabed_sink/parameters/hold")
 

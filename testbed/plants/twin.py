@@ -3,10 +3,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from driver.model.errors import DriverError, NoMemoryError
 from driver.model.host import run_to_completion as go
 from driver.model.inprocess import InProcessHost, Machine
-from driver.model.main import dmabed_open, dmabed_probe, dmabed_remove, dmabed_set_ringparam
+from driver.model.main import (
+    dmabed_open,
+    dmabed_probe,
+    dmabed_remove,
+    dmabed_set_ringparam,
+    dmabed_stop,
+)
 from driver.model.plants import NOTE_PLANT, PLANTS, MapElsewhere
 from driver.model.skb import SkbBatch
 from driver.model.stack import Hold, LocalPages
@@ -17,7 +25,7 @@ from emulator.frames import FrameBatch
 from emulator.iommu.dma import SpaceDma
 from emulator.iommu.mapping import PAGE_SHIFT, target_of
 from emulator.ledger.events import EventKind
-from emulator.ledger.facts import Checked, Freed, HeadBuilt, Held, PayloadChecked
+from emulator.ledger.facts import Checked, Freed, HeadBuilt, Held, PayloadChecked, Took
 from emulator.nic.config import NicConfig
 from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig
 from pool.errors import PoolError
@@ -119,7 +127,14 @@ class _Bed:
             self._reload(priv)
         if self.bug.scene is not Scene.HOLD or type(self.steps) is Steps:
             self.stack.release_all()  # a sound driver waits for them
-        go(dmabed_remove(priv))
+        self._timed("ifdown", lambda: go(dmabed_stop(priv)))
+        self._timed("remove", lambda: go(dmabed_remove(priv)))
+
+    def _timed(self, what: str, action: Callable[[], None]) -> None:
+        before_ns = self.machine.now_ns
+        action()
+        now_ns = self.machine.now_ns
+        self.host.ledger.tell(now_ns, Took(what, now_ns - before_ns))
 
     def _send(self, priv: Priv) -> None:
         """A frame in three pieces, of which the last cannot be mapped."""
