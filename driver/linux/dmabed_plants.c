@@ -13,7 +13,7 @@
 #include "dmabed_plants.h"
 
 #define DMABED_NOTE_PLANT	0x100
-#define DMABED_P21_MS		6000	/* ifdown has five seconds */
+#define DMABED_P21_MS		8000	/* ifdown has five seconds */
 #define DMABED_FAR_ORDER	9	/* beyond the addresses in use here */
 
 static int plant;

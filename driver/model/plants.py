@@ -24,7 +24,7 @@ from pool.buffers import NO_IOVA, PAGE_SIZE, BufferBatch, IovaArray, PfnArray
 from pool.interface import Context, Direction, DmaApi
 
 NOTE_PLANT = 0x100
-FOR_NOTHING_NS = 6_000_000_000
+FOR_NOTHING_NS = 8_000_000_000
 """Longer than ifdown may take."""
 
 

@@ -54,7 +54,7 @@ def _conditions(used: Sequence[Artifacts], unmap_us: int) -> Conditions:
         command=shlex.join(["dmabed", *sys.argv[1:]]),
         qemu=".".join(map(str, used[0].qemu.version)),
         kernels=tuple(dict.fromkeys(artifacts.kernel.release for artifacts in used)),
-        accel=used[0].acceleration.describe(),
+        accel={"kvm": "KVM", "tcg": "software emulation"}[used[0].acceleration.kind],
         unmap_us=unmap_us,
     )
 

@@ -92,10 +92,14 @@ def findings_of(outcomes: Sequence[Outcome]) -> list[Finding]:
 
 def windows_title(outcomes: Sequence[Outcome]) -> str:
     """What the picture shows, in one line."""
-    hit = [one.iommu for one in outcomes if one.attack.hit]
-    if not hit:
+    windows = [one.attack.windows[-1] for one in outcomes if one.attack.hit]
+    if not windows:
         return "No page takes a write once its driver has given it back"
-    return f"How long a page given back can still be written: {sentence_list(hit)}"
+    where = (
+        "behind a strict IOMMU" if any(one.broken for one in outcomes) else "behind a lazy IOMMU"
+    )
+    most = duration(max(windows))
+    return f"Pages given back, {where}, still take a device's writes for up to {most}"
 
 
 def windows_figure(outcomes: Sequence[Outcome], conditions: Conditions) -> Figure:
@@ -124,7 +128,8 @@ def _edges(windows: Sequence[int]) -> np.ndarray[tuple[int], np.dtype[np.float64
 
 def _panel(axes: Axes, one: Outcome, edges: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
     axes.set_xscale("log")
-    axes.set_ylabel(one.iommu, rotation=0, ha="right", va="center", color=INK, labelpad=14)
+    axes.set_ylabel(one.iommu, rotation=0, ha="right", va="center", color=INK)
+    axes.yaxis.set_label_coords(-0.06, 0.5)
     axes.tick_params(axis="x", length=0, labelbottom=False)
     if not one.attack.hit:
         axes.set_yticks([])
