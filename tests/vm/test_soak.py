@@ -24,11 +24,9 @@ def test_sound_driver_is_blamed_or_a_packet_damaged(artifacts: Artifacts, tmp_pa
     planner = Planner(SEED, True, NIC.queues, tuple(Kind))
     legs = [short(leg) for leg, _ in zip(planner.legs(), Kind, strict=False)]
     # A socket that holds pages of rings, and of a driver, that are gone.
-    held = (Operation.parse("socket:4"), Operation.parse("rings:64:64"))
-    legs.append(
-        Leg(60, 1514, 2000, 4, 1000, 1, False, (*held, Operation.parse("reload:page_pool")))
-    )
-    legs.append(Leg(60, 60, 2000, 4, 1000, 1, False, ()))
+    held = ("reload:page_pool", "socket:4", "rings:64:64", "reload:page_pool")
+    legs.append(Leg(60, 1514, 2000, 4, 200, 1, False, tuple(map(Operation.parse, held))))
+    legs.append(Leg(60, 60, 2000, 4, 200, 1, False, ()))
     result = asyncio.run(soak(artifacts, tmp_path, "intel-strict", legs, SEED, print))
     assert (result.word, result.violations, result.damaged, result.notes) == ("clean", [], 0, [])
     assert result.rx >= sum(leg.count for leg in legs) and result.tx > 0 and result.late > 0
