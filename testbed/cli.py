@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from testbed.report.writer import point_latest, run_folder, write_report
 from testbed.results import RunResult
 from testbed.run import ScenarioRun
 from testbed.scenario import Scenario, bundled_scenarios, load_scenario
+from testbed.seeds import chosen_seed
 from testbed.serve import serve
 from testbed.shell import guest_shell
 from testbed.soak.command import add_soak
@@ -93,16 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _scenario(chosen: argparse.Namespace) -> Scenario:
     scenario = load_scenario(chosen.scenario)
-    seed = chosen.seed if chosen.seed is not None else os.environ.get("SEED", "")
-    if seed == "":
-        return scenario
-    try:
-        number = int(seed)
-    except ValueError:
-        raise DmabedError(f"SEED={seed}: must be a whole number") from None
-    if not 0 <= number < 1 << 63:
-        raise DmabedError(f"seed {number}: must be from 0 to 2^63 - 1")
-    return replace(scenario, seed=number)
+    return replace(scenario, seed=chosen_seed(chosen.seed, scenario.seed))
 
 
 def _run(chosen: argparse.Namespace) -> int:

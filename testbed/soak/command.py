@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from rich.console import Console
 from testbed.report.writer import point_latest, run_folder, write_atomically
 from testbed.rig import open_rig
 from testbed.scenario import Iommu, NicPlan, VmPlan
+from testbed.seeds import chosen_seed
 from testbed.soak.guest import HOLDER, SoakGuest
 from testbed.soak.inprocess import RUNG as TWIN
 from testbed.soak.inprocess import soak_in_process
@@ -48,7 +48,7 @@ def add_soak(actions: Any, out: Path) -> None:  # noqa: ANN401 - argparse names 
     parser.add_argument("--rung", choices=RUNGS, default="vm")
     parser.add_argument("--packets", type=int, default=PACKETS, help="in all, received")
     parser.add_argument("--iommu", nargs="+", choices=ALL_IOMMUS, default=SOAKED)
-    parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or 1))
+    parser.add_argument("--seed", type=int, help="of plan and frames (default: 1)")
     parser.add_argument("--plan", type=Path, help="plan.txt of an earlier soak, played again")
     parser.add_argument("--out", type=Path, default=out, help="where the report's folder is made")
     parser.set_defaults(action=run_soak)
@@ -56,11 +56,12 @@ def add_soak(actions: Any, out: Path) -> None:  # noqa: ANN401 - argparse names 
 
 def run_soak(chosen: argparse.Namespace) -> int:
     """Soaks as the command line asks; the exit status is 3 if anything was not clean."""
+    seed = chosen_seed(chosen.seed, 1)
     folder = run_folder(chosen.out, kind="soak")
     if chosen.rung == TWIN:
-        results = [soak_in_process(chosen.packets, chosen.seed, told=print)]
+        results = [soak_in_process(chosen.packets, seed, told=print)]
     else:
-        results = _in_guests(chosen, folder)
+        results = _in_guests(chosen, seed, folder)
     text = json.dumps([asdict(one) for one in results], indent=1)
     write_atomically(folder / "soak.json", text.encode())
     point_latest(folder)
@@ -73,11 +74,11 @@ def run_soak(chosen: argparse.Namespace) -> int:
     return 0 if all(one.ok for one in results) else 3
 
 
-def _in_guests(chosen: argparse.Namespace, folder: Path) -> list[SoakResult]:
+def _in_guests(chosen: argparse.Namespace, seed: int, folder: Path) -> list[SoakResult]:
     if chosen.plan:
         plan = Plan.parse(chosen.plan.read_text())
     else:
-        plan = make_plan(chosen.seed, chosen.packets, tuple(chosen.iommu), NIC.queues)
+        plan = make_plan(seed, chosen.packets, tuple(chosen.iommu), NIC.queues)
     write_atomically(folder / "plan.txt", str(plan).encode())
     print(f"seed {plan.seed}; plan: {folder / 'plan.txt'}")
     results = []

@@ -66,11 +66,12 @@ class _Kept:
 class KeepingStack:
     """Checks every frame; sends it back if ``echo``, frees it, or keeps it some legs.
 
-    leg: the number of the present one.
+    leg: the number of the present one. context: in which it frees what it kept.
     """
 
     def __init__(self, host: InProcessHost, seed: int) -> None:
         self.echo, self.leg = False, 0
+        self.context = Context.REMOTE
         self.late = 0
         self._host, self._checker = host, Checker()
         self._forward = Forward()
@@ -107,7 +108,7 @@ class KeepingStack:
             changed = sum(a != b for a, b in zip(after, kept.bytes, strict=True))
             host.ledger.tell(host.now_ns, PayloadChecked(len(after), changed, "kept for some legs"))
             host.ledger.tell(host.now_ns, Freed(places_of(host, kept.skbs)))
-            kept.skbs.free(Context.REMOTE)
+            kept.skbs.free(self.context)
             self.late += len(after)
 
     def release(self) -> None:
@@ -158,7 +159,10 @@ class Soak:
         source = Generator(config)
         self._plug(source)
         while not source.done:
+            before = self.received
             self._run(_BETWEEN_NS)
+            if self.received == before:
+                self.stack.read(0)  # it has all the buffers that there are
         self._run(_BETWEEN_NS)
         self._look()
 
@@ -195,6 +199,9 @@ class Soak:
 
     def _load(self) -> None:
         promised = STRATEGIES[self._mode].guarantees
+        # What another core's cache holds cannot be had; DPDK wants a pool larger by all caches,
+        # which the driver's, as large as its ring, is not: it would run dry for good.
+        self.stack.context = Context.NAPI if self._mode == "mempool" else Context.REMOTE
         self.host.ledger.state.mapped_while_read = promised.mapped_while_read
         steps = self._steps()
         self._priv = go(dmabed_probe(self.host, self.stack, self._mode, self._cfg, steps))

@@ -45,7 +45,7 @@ class FakeRun:
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def setup(progress: object) -> Any:
+    def setup(progress: object, flavour: str = "cloud") -> Any:
         return SimpleNamespace(acceleration=SimpleNamespace(describe=lambda: "no acceleration"))
 
     monkeypatch.delenv("SEED", raising=False)
@@ -70,7 +70,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_arguments_end_with_status_2_before_anything_is_set_up(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "setup", lambda progress: pytest.fail("was set up"))
+    monkeypatch.setattr(cli, "setup", lambda progress, **_: pytest.fail("was set up"))
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
     assert end.value.code == 2
@@ -102,7 +102,7 @@ def test_exposed_case_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_named_error_ends_with_status_1_and_its_words_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(progress: object) -> Any:
+    def refuse(progress: object, flavour: str) -> Any:
         raise DmabedError("no QEMU here: install one")
 
     monkeypatch.setattr(cli, "setup", refuse)
@@ -113,7 +113,7 @@ def test_named_error_ends_with_status_1_and_its_words_alone(
 def test_interrupt_ends_with_status_130(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(progress: object) -> Any:
+    def interrupt(progress: object, flavour: str) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "setup", interrupt)
@@ -171,7 +171,7 @@ def test_seed_of_the_option_beats_that_of_the_environment_beats_the_scenarios(
 def test_impossible_seed_is_refused_before_anything_is_set_up(
     seed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "setup", lambda progress: pytest.fail("was set up"))
+    monkeypatch.setattr(cli, "setup", lambda progress, **_: pytest.fail("was set up"))
     monkeypatch.setenv("SEED", seed)
     assert cli.main(["run", "quick"]) == 1
     said = capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_every_action_is_named_in_the_help() -> None:
         if isinstance(action, argparse._SubParsersAction)
     )  # fmt: skip
     known = {"run", "bench", "count", "plants", "attack", "fault", "faults", "vm", "serve"}
-    known |= {"twin", "compare", "sweep", "predict"}
+    known |= {"twin", "compare", "sweep", "predict", "soak"}
     assert set(parser.choices) == known
     assert all(f"    {name}" in said for name in parser.choices)
     assert cli.__doc__ is not None and all(name in cli.__doc__ for name in parser.choices)
