@@ -21,6 +21,7 @@ from cocotbext.axi import (
 
 from emulator.frames import FrameBatch
 from emulator.nic.steering import Filter, steer
+from emulator.rtl.agent import DEVICE_ID
 from emulator.rtl.host import NS_PER_CYCLE
 from emulator.rtl.link import Handle, Link
 
@@ -40,7 +41,7 @@ RESET: Final[Mapping[str, int]] = MappingProxyType(
         "cfg_stu": 0,
         "cfg_mps": 1,
         "cfg_mrrs": 2,
-        "cfg_requester": 0x0100,
+        "cfg_requester": DEVICE_ID,
         "cfg_msix_enable": 0,
         "cfg_msix_mask": 0,
         "cfg_pasid_valid": 0,

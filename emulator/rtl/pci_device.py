@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from cocotb.task import resume
 from cocotb.triggers import ClockCycles
+from cocotbext.pcie.core.tlp import CplStatus
 
 from emulator.pci.device import PciDevice
 from emulator.ports import DmaFault, DmaPort, IrqPort, Observer
 from emulator.rtl.host import INTERRUPTS, INTERRUPTS_END
 from emulator.rtl.link import Handle, Link
-from emulator.rtl.tlp import Kind, Status, Tlp, completion
+from emulator.rtl.tlp import AtsTlp, Kind, completion
 
 QUIET_CYCLES = 128
 """A design that sent nothing for so long has no more work, unless it is touched."""
@@ -157,18 +158,18 @@ class RtlDevice(PciDevice):
     def has_read(self, iova: int, data: bytes) -> None:
         """The design has read; for subclasses."""
 
-    def _request(self, tlp: Tlp) -> None:
+    def _request(self, tlp: AtsTlp) -> None:
         if tlp.kind is Kind.WRITE and INTERRUPTS <= tlp.addr < INTERRUPTS_END:
-            self.irq.raise_vector(int.from_bytes(tlp.data, "little"))
+            self.irq.raise_vector(int.from_bytes(tlp.payload, "little"))
         elif tlp.kind is Kind.WRITE:
-            self.writing(tlp.addr, tlp.data)
-            self._guarded(lambda: self.dma.write(tlp.addr, tlp.data))
+            self.writing(tlp.addr, tlp.payload)
+            self._guarded(lambda: self.dma.write(tlp.addr, tlp.payload))
         elif tlp.kind is Kind.READ:
-            data = self._guarded(lambda: self.dma.read(tlp.addr, tlp.length))
+            data = self._guarded(lambda: self.dma.read(tlp.addr, tlp.size))
             if data is not None:
                 self.has_read(tlp.addr, data)
-            status = Status.UNSUPPORTED if data is None else Status.SUCCESS
-            answer = completion(tlp.tag, data or b"", len(data or b"    "), status)
+            status = CplStatus.UR if data is None else CplStatus.SC
+            answer = completion(tlp, data or b"", len(data or b"    "), status)
             self.design.link.after(READ_CYCLES, lambda: self.design.link.send(answer))
 
     def _guarded(self, access: Callable[[], Any]) -> Any:  # noqa: ANN401

@@ -21,7 +21,7 @@ from emulator.nic.descriptors import COMPLETION, RX_DESC, TX_DESC
 from emulator.rtl.agent import Invalidation, TranslationAgent
 from emulator.rtl.dut import Dut
 from emulator.rtl.host import INTERRUPTS, HostMemory, RootComplex
-from emulator.rtl.tlp import PAGE, Kind, Tlp
+from emulator.rtl.tlp import PAGE, AtsTlp, Kind
 from tests.cocotb.checks import K14Data, Scoreboard
 from tests.cocotb.coverage import Coverage
 
@@ -36,21 +36,24 @@ def seed_of_run() -> int:
 
 
 class Rig:
-    """One queue pair in service; ``space`` says what the device may reach."""
+    """One queue pair in service; ``space`` says what the device may reach.
+
+    What is between the device and its host may be another: see :class:`tests.cocotb.pcie_rig`.
+    """
+
+    device_class = Dut
 
     def __init__(self, dut: Any, seed: int | None = None) -> None:
         self.seed = seed_of_run() if seed is None else seed
         self.rng = Random(self.seed)
-        self.device = Dut(dut)
+        self.device = self.device_class(dut)
         self.dut = dut
         self.space, self.memory = AddressSpace("nic"), HostMemory(MEMORY)
         self.link = self.device.link
-        self.agent = TranslationAgent(self.link, self.space, self.rng)
-        self.host = RootComplex(self.link, self.agent, self.space, self.memory, self.rng)
+        self.interrupts: list[int] = []
+        self.connect()
         self.board = Scoreboard(self.link, self.agent, self.host)
         self.coverage = Coverage()
-        self.interrupts: list[int] = []
-        self.host.interrupt = lambda _, data: self.interrupts.append(data)
         self._pages = list(range(1, MEMORY // PAGE))
         self.rng.shuffle(self._pages)
         self.rx_posted = self.tx_posted = self.rx_seen = self.tx_seen = 0
@@ -60,10 +63,20 @@ class Rig:
         if os.environ.get("TLPS"):
             self.link.listeners.append(lambda tlp: dut._log.info("%s", tlp))
 
+    def connect(self) -> None:
+        """Builds agent and host."""
+        self.agent = TranslationAgent(self.link, self.space, self.rng)
+        self.host = RootComplex(self.link, self.agent, self.space, self.memory, self.rng)
+        self.host.interrupt = lambda _, data: self.interrupts.append(data)
+
     # ------------------------------------------------------------------ start
+    async def power_on(self) -> None:
+        """Clock on, reset over."""
+        await self.device.start()
+
     async def start(self, ats: bool = True, **wires: int) -> None:
         """Reset, rings mapped, the device in service."""
-        await self.device.start()
+        await self.power_on()
         for iova in (RX_RING, RX_CQ, TX_RING, TX_CQ):
             self.map(iova)
         await self.configure(bus_master=1, ats=int(ats), msix_enable=1, **wires)
@@ -75,8 +88,7 @@ class Rig:
         self._posted.clear()
         for iova in (RX_CQ, TX_CQ):
             self.poke(iova, bytes(PAGE))
-        for vector in range(2):
-            await self.device.program_vector(vector, INTERRUPTS, vector)
+        await self.program_vectors()
         base = r.qp_base(0)
         for side, ring, cq in (("RX", RX_RING, RX_CQ), ("TX", TX_RING, TX_CQ)):
             for name, value in (("RING_LO", ring), ("CQ_LO", cq), ("SIZE", LOG2), ("CTRL", 1)):
@@ -84,6 +96,19 @@ class Rig:
         await self.device.write(r.DMABED_RX_FILTER, r.DMABED_RX_FILTER_PROMISC)
         await self.device.write(r.DMABED_MAX_FRAME, 9018)
         await self.device.write(r.DMABED_CTRL, r.DMABED_CTRL_ENABLE)
+
+    async def program_vectors(self) -> None:
+        """Vector ``n`` writes ``n``."""
+        for vector in range(2):
+            await self.device.program_vector(vector, INTERRUPTS, vector)
+
+    async def apply(self, **wires: int) -> None:
+        """Changes configuration space; returns when that is in force."""
+        await self.device.configure(**wires)
+
+    async def reset_function(self) -> None:
+        """A function-level reset."""
+        await self.device.function_level_reset()
 
     async def configure(self, **wires: int) -> None:
         """Configuration space changes; the scoreboard is told when that is in force."""
@@ -95,7 +120,7 @@ class Rig:
             self.board.mps = 128 << wires["mps"]
         if "mrrs" in wires:
             self.board.mrrs = 128 << wires["mrrs"]
-        await self.device.configure(**wires)
+        await self.apply(**wires)
         if wires.get("bus_master") == 0:
             self.board.bus_master = False
         if wires.get("ats") == 0:
@@ -103,7 +128,7 @@ class Rig:
 
     async def flr(self) -> None:
         """A function-level reset."""
-        await self.device.function_level_reset()
+        await self.reset_function()
         self.board.reset()
         self.coverage.hit("function-level reset")
 
@@ -257,7 +282,7 @@ def _cover(rig: Rig) -> None:
     """Connects the coverage to what happens on ``rig``."""
     hit, board, agent = rig.coverage.hit, rig.board, rig.agent
 
-    def sent(tlp: Tlp) -> None:
+    def sent(tlp: AtsTlp) -> None:
         rig.coverage.request(tlp)
         if tlp.kind is Kind.TRANSLATION:
             hit("miss: asked")

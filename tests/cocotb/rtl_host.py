@@ -70,7 +70,7 @@ class RtlHost:
         self.board.ats = True
         self.monitor = RingMonitor(device, lambda: self.now_ns)
         self.root.on_read.append(lambda tlp, iova, data: self.monitor.fetched(iova, data))
-        self.root.on_write.append(lambda tlp, iova: self.monitor.completing(iova, tlp.data))
+        self.root.on_write.append(lambda tlp, iova: self.monitor.completing(iova, tlp.payload))
         self._device_ledger = device
         self.dma = RtlDmaApi(self.space, self._memory, device, 0, lambda: self.now_ns)
         self.dma.attach(resume(self._invalidate))

@@ -107,6 +107,12 @@ def test_device_breaks_its_register_or_dma_contract(simulator: str, folders: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_device_fails_in_a_topology_of_the_library(simulator: str, folders: Path) -> None:
+    simulate(simulator, "tb_pcie", folders / f"pcie-{simulator}").require()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("simulator", ["verilator"])
 def test_the_python_driver_loses_or_leaks_on_the_rtl(simulator: str, folders: Path) -> None:
     simulate(simulator, "tb_driver", folders / "driver").require()
