@@ -141,8 +141,11 @@ class Mac:
         """Frames on their way to the device."""
         return int(self.source.count()) + int(self.source.active)
 
-    async def send(self, frame: bytes, queues: int = 1) -> bool:
-        """Offers a frame to the device; False: its filter does not let it in."""
+    async def send(self, frame: bytes, queue: int | None = None) -> bool:
+        """Offers a frame to the device; False: its filter does not let it in.
+
+        queue: where it goes; None: where its flow hash and RSS_QUEUES say.
+        """
         dut = self._dut
         what = Filter(
             mac=int(dut.mac_address.value),
@@ -154,7 +157,7 @@ class Mac:
             return False
         flow = int(hashes[0])
         count = max(1, int(self._dut.mac_rss_queues.value))
-        user = (flow % min(count, queues)) << 48 | len(frame) << 32 | flow
+        user = (flow % count if queue is None else queue) << 48 | len(frame) << 32 | flow
         padded = frame.ljust(-(-len(frame) // 16) * 16, b"\0")
         await self.source.send(AxiStreamFrame(padded, tuser=user))
         return True

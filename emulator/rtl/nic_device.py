@@ -23,7 +23,7 @@ WIRE_FRAMES = 16
 
 
 class RtlNicDevice(RtlDevice):
-    """``dmabed_nic`` on ``wire``; one queue pair, whatever ``config`` says of queues."""
+    """``dmabed_nic`` on ``wire`` with as many queue pairs as ``design`` was built with."""
 
     vendor_id, device_id = VENDOR_ID, DEVICE_ID
     class_code, revision = CLASS_CODE, REVISION_ID
@@ -42,7 +42,7 @@ class RtlNicDevice(RtlDevice):
     def attach(self, dma: DmaPort, irq: IrqPort, observer: Observer) -> None:
         """As for every design."""
         super().attach(dma, irq, observer)
-        self._monitor = RingMonitor(observer, lambda: self._now_ns)
+        self._monitor = RingMonitor(observer, lambda: self._now_ns, self._design.queues)
 
     def link(self, up: bool, now_ns: int) -> None:
         """The cable was plugged in or pulled out."""

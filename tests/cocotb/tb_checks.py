@@ -9,7 +9,8 @@ import cocotb
 
 from emulator.rtl.agent import EVERYTHING, ITAGS
 from emulator.rtl.tlp import PAGE, AtsTlp, Kind
-from tests.cocotb.rig import RX_RING, Rig
+from tests.cocotb.pair import RX_RING
+from tests.cocotb.rig import Rig
 
 BUFFERS = 0x7A5B_3C2D_1000
 """No two bytes of it alike."""

@@ -42,7 +42,11 @@ MUTANTS = {
 
 
 def simulate(
-    simulator: str, module: str, folder: Path, testcase: str | None = None, mutant: int = 0
+    simulator: str,
+    module: str,
+    folder: Path,
+    testcase: str | None = None,
+    **parameters: int,
 ) -> Outcome:
     try:
         find(simulator)
@@ -51,7 +55,7 @@ def simulate(
     if simulator == "verilator":
         for job in BUILDING:
             assert job.wait() == 0, "Verilator did not build the NIC"
-    design = Design(parameters={**FAST, "MUTANT": mutant}, waves=WAVES)
+    design = Design(parameters={**FAST, **parameters}, waves=WAVES)
     return run(
         simulator,
         design,
@@ -124,6 +128,11 @@ def test_rtl_and_python_nic_differ_on_the_same_traffic(simulator: str, folders: 
     simulate(simulator, "tb_lockstep", folders / f"lockstep-{simulator}").require()
 
 
+@pytest.mark.slow
+def test_queue_pairs_disturb_each_other(folders: Path) -> None:
+    simulate("icarus", "tb_queues", folders / "queues", QUEUES=2).require()
+
+
 def test_a_design_of_ones_own_does_not_reach_memory_or_interrupt(folders: Path) -> None:
     from examples.rtl.stamp_device import FILES
 
@@ -136,7 +145,7 @@ def test_a_design_of_ones_own_does_not_reach_memory_or_interrupt(folders: Path) 
 def test_planted_bug_is_not_found_by_the_check_named_for_it(mutant: int, folders: Path) -> None:
     testcase, names = MUTANTS[mutant]
     module = "tb_stress" if testcase.startswith("k10") else "tb_checks"
-    outcome = simulate("icarus", module, folders / f"mutant-{mutant}", testcase, mutant)
+    outcome = simulate("icarus", module, folders / f"mutant-{mutant}", testcase, MUTANT=mutant)
     why = outcome.results[testcase]
     assert why is not None, f"mutant {mutant} survives {testcase}; log {outcome.log}"
     found = (
