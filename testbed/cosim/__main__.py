@@ -113,7 +113,9 @@ def main() -> None:
     except DmabedError as error:
         sys.exit(f"cosim: {error}")
     print(result.text)
-    print(f"logs and, with WAVES=1, waves: {folder}")
+    print(f"logs: {folder}")
+    waves = folder / "dump.vcd"
+    print(f"waves: {waves if waves.exists() else 'none, run with WAVES=1'}")
     sys.exit(0 if result.ok else 1)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -21,11 +22,12 @@ from emulator.rtl.simulators import (
     find,
     run,
     sources,
+    waves_wanted,
 )
 from tests.cocotb import coverage
 
 SEED = int(os.environ.get("SEED") or 1)
-WAVES = bool(os.environ.get("WAVES"))
+WAVES = waves_wanted()
 BUILDING: list[subprocess.Popen[bytes]] = []
 
 #: Planted bug -> the test that shows it, and the checks of which one at least must find it.
@@ -138,6 +140,24 @@ def test_a_design_of_ones_own_does_not_reach_memory_or_interrupt(folders: Path) 
 
     design = Design(top="stamp", files=FILES, waves=WAVES)
     run("icarus", design, "tests.cocotb.tb_stamp", folder=folders / "stamp").require()
+
+
+def test_waves_are_not_recorded_or_lack_the_design(tmp_path: Path) -> None:
+    from examples.rtl.stamp_device import FILES
+
+    design = Design(top="stamp", files=FILES, waves=True)
+    waves = run("icarus", design, "tests.cocotb.tb_stamp", folder=tmp_path).waves
+    assert waves is not None and waves.parent == tmp_path
+    assert b"stamping" in fst_hierarchy(waves.read_bytes())
+
+
+def fst_hierarchy(data: bytes) -> bytes:
+    """The block of an FST file that names scopes and signals: type 4, two lengths, gzip."""
+    at = 0
+    while data[at] != 4:
+        at += 1 + int.from_bytes(data[at + 1 : at + 9], "big")
+    end = at + 1 + int.from_bytes(data[at + 1 : at + 9], "big")
+    return gzip.decompress(data[at + 17 : end])
 
 
 @pytest.mark.slow
