@@ -42,10 +42,14 @@ class Side:
 
 
 class RingMonitor:
-    """``queues`` queue pairs, for ``observer``; ``clock``: ns now."""
+    """``queues`` queue pairs, for ``observer``; ``clock``: ns now.
+
+    latest: what was last written to each offset.
+    """
 
     def __init__(self, observer: Observer, clock: Callable[[], int], queues: int = 1) -> None:
         self._observer, self._clock = observer, clock
+        self.latest: dict[int, int] = {}
         self.sides = {(queue, kind): Side() for queue in range(queues) for kind in KINDS}
         self._names = {
             r.qp_base(queue) + getattr(r, f"DMABED_QP_{kind}_{name}"): (queue, kind, name)
@@ -55,6 +59,7 @@ class RingMonitor:
 
     def written(self, offset: int, value: int) -> None:
         """The driver wrote a register."""
+        self.latest[offset] = value
         if offset == r.DMABED_NOTE:
             self._observer.note(self._clock(), value)
         if offset == r.DMABED_CTRL and value & r.DMABED_CTRL_RESET:

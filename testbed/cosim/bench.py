@@ -7,8 +7,8 @@ Told by the environment where its socket and its control channel are; ends when 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-import time
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from emulator.nic.wire.base import Wire
 from emulator.rtl.dut import Dut
 from emulator.rtl.link import Handle
 from emulator.rtl.nic_device import RtlNicDevice
+from emulator.warm import warm_up
 from testbed.benches import NicSpec
+from testbed.cosim.state import described
 from testbed.device_process import take_calls
 from testbed.laboratory import Laboratory
 
@@ -33,7 +35,19 @@ class RtlLaboratory(Laboratory):
     def figures(self) -> dict[str, Any]:
         """Counts and seconds since the start; ``cycles`` are simulated."""
         device = self._named("nic").device
-        return {**vars(device.figures), "refused": device.refused, "at_s": time.monotonic()}
+        ats = device.ats
+        counts = {
+            "translations": ats.agent.requests,
+            "hits": ats.hits,
+            "invalidates": len(ats.cycles),
+            "invalidate_cycles": sum(ats.cycles),
+            "stale": ats.stale,
+        }
+        return {**vars(device.figures), "refused": device.refused, **counts}
+
+    def state(self) -> str:
+        """What the device's side is doing, for a guest that waits in vain."""
+        return "\n".join(described(self._named("nic")))
 
 
 @cocotb.test()
@@ -47,11 +61,14 @@ async def serve(dut: Handle) -> None:
 
     @bridge
     def run() -> None:
+        # QEMU waits for each reply: nothing may be compiled or collected inside one.
+        warm_up()
         pipe: Any = Client(os.environ["COSIM_CONTROL"], family="AF_UNIX")
         config = NicConfig(mac=bytes.fromhex(os.environ["COSIM_MAC"]), queues=1)
         spec = NicSpec("nic", Path(os.environ["COSIM_SOCKET"]), config)
         policy = Policy(lazy=os.environ["COSIM_LAZY"] == "1")
         with contextlib.closing(RtlLaboratory([spec], policy, make)) as laboratory:
+            gc.freeze()
             pipe.send(("ok", None))
             laboratory.loop.control(lambda: take_calls(laboratory, pipe), pipe.fileno())
             laboratory.loop.run()
