@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from cocotb.task import resume
@@ -73,12 +74,15 @@ class RtlDevice(PciDevice):
     """``design`` behind a PCI function; subclass it for what identifies the function.
 
     has_tlb: it speaks ATS, which is enabled whenever the function is not in reset: no guest can,
-    for QEMU shows it none. open: its reads and translation requests without an answer, by tag.
+    for QEMU shows it none. top, files: what to build, for who builds it. open: its reads and
+    translation requests without an answer, by tag.
     """
 
     reads_matter = False
     quiet_cycles = QUIET_CYCLES
     ats: AtsHost | None = None
+    top: str = ""
+    files: Sequence[Path] = ()
 
     def __init__(self, design: RtlDut) -> None:
         self.design = design

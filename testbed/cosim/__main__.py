@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,19 @@ class Result:
     ok: bool
 
 
-async def cosimulate(folder: Path, packets: int = PACKETS) -> Result:
-    """Boots, runs and judges; logs go to ``folder``."""
+async def cosimulate(
+    folder: Path,
+    packets: int = PACKETS,
+    others: Sequence[VfioUserDevice] = (),
+    then: Callable[[Rig], Awaitable[None]] | None = None,
+) -> Result:
+    """Boots, runs and judges; logs go to ``folder``.
+
+    others: more devices of the guest. then: called before the NIC's driver goes.
+
+    Raises:
+        CosimStallError: the guest or the simulator did not get on.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     artifacts = setup(print)
     modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
@@ -48,17 +60,17 @@ async def cosimulate(folder: Path, packets: int = PACKETS) -> Result:
     # stop over the long register accesses of a simulation.
     # And a reply may take longer than the 5 s after which QEMU takes a device for dead.
     nic = VfioUserDevice(str(socket), msg_timeout_ms=MESSAGE_TIMEOUT_MS)
-    config = GuestConfig(iommu=IOMMU, cpus=2, devices=[nic])
+    config = GuestConfig(iommu=IOMMU, cpus=2, devices=[nic, *others])
     with SimulatorProcess(folder, settings) as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
             rig = Rig(guest, devices, modules)
             try:
-                return await _traffic(rig, packets)
+                return await _traffic(rig, packets, then)
             except (TestbedError, VmError) as error:
                 raise await stalled(rig, devices, error) from error
 
 
-async def _traffic(rig: Rig, packets: int) -> Result:
+async def _traffic(rig: Rig, packets: int, then: Callable[[Rig], Awaitable[None]] | None) -> Result:
     await rig.load_sink(verify=True)
     await rig.load("page_pool")
     read_ns = await rig.read_time(50)
@@ -68,6 +80,8 @@ async def _traffic(rig: Rig, packets: int) -> Result:
     await rig.guest.run(f"ip addr add {GUEST_ADDRESS} dev {rig.interface}")
     ping = await rig.guest.run(f"ping -c 3 {PEER_IP}", check=False)
     seconds = time.monotonic() - begin
+    if then is not None:
+        await then(rig)
     await rig.unload()
     after = rig.devices.call("figures")
     figures = _figures(before, after, seconds, 2 * packets, read_ns)

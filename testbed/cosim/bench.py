@@ -25,7 +25,7 @@ from emulator.rtl.nic_device import RtlNicDevice
 from emulator.warm import warm_up
 from testbed.benches import NicSpec
 from testbed.cosim.state import described
-from testbed.device_process import take_calls
+from testbed.device_process import die_with_parent, take_calls
 from testbed.laboratory import Laboratory
 
 
@@ -53,6 +53,7 @@ class RtlLaboratory(Laboratory):
 @cocotb.test()
 async def serve(dut: Handle) -> None:
     """Serves the design until the control channel says to stop."""
+    die_with_parent()
     design = Dut(dut)
     await design.start()
 
