@@ -75,12 +75,13 @@ class RtlDevice(PciDevice):
 
     has_tlb: it speaks ATS, which is enabled whenever the function is not in reset: no guest can,
     for QEMU shows it none. top, files: what to build, for who builds it. open: its reads and
-    translation requests without an answer, by tag.
+    translation requests without an answer, by tag. seed: of the delays of translations.
     """
 
     reads_matter = False
     quiet_cycles = QUIET_CYCLES
     ats: AtsHost | None = None
+    seed = 1
     top: str = ""
     files: Sequence[Path] = ()
 
@@ -104,7 +105,7 @@ class RtlDevice(PciDevice):
         super().attach(dma, irq, observer)
         if self.has_tlb:
             assert isinstance(dma, SpaceDma), "ATS needs the address space itself"
-            self.ats = AtsHost(self.design.link, dma)
+            self.ats = AtsHost(self.design.link, dma, self.seed)
         self._arm()
 
     def mmio_read(self, bar: int, offset: int, size: int) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -55,7 +56,9 @@ async def cosimulate(
     artifacts = setup(print)
     modules = {path.stem: path for path in artifacts.build_module(DRIVER_SOURCE)}
     socket = folder / "nic.sock"
+    seed = os.environ.get("SEED") or "1"
     settings = {"COSIM_SOCKET": str(socket), "COSIM_MAC": MAC.hex(), "COSIM_LAZY": "0"}
+    settings["COSIM_SEED"] = seed
     # Two CPUs: a single emulated one has the PIT as its only timer, and its timers were seen to
     # stop over the long register accesses of a simulation.
     # And a reply may take longer than the 5 s after which QEMU takes a device for dead.
@@ -143,7 +146,7 @@ def main() -> None:
         result = asyncio.run(cosimulate(folder.resolve()))
     except DmabedError as error:
         sys.exit(f"cosim: {error}")
-    print(result.text)
+    print(f"{result.text}\nseed: {os.environ.get('SEED') or 1}")
     print(f"logs: {folder}")
     waves = folder / "dump.vcd"
     print(f"waves: {waves if waves.exists() else 'none, run with WAVES=1'}")

@@ -58,7 +58,9 @@ async def serve(dut: Handle) -> None:
     await design.start()
 
     def make(config: NicConfig, wire: Wire) -> RtlNicDevice:
-        return RtlNicDevice(config, wire, design)
+        device = RtlNicDevice(config, wire, design)
+        device.seed = int(os.environ["COSIM_SEED"])
+        return device
 
     @bridge
     def run() -> None:
