@@ -84,11 +84,6 @@ class AtsTlp(Tlp):  # type: ignore[misc]
         return bytes(self.data[first : first + self.size])
 
     @property
-    def no_write(self) -> bool:
-        """Translation request: NW, no write access is asked for."""
-        return bool(self.ph & 1)
-
-    @property
     def message(self) -> int:
         """Message: its code."""
         return int(self.last_be) << 4 | int(self.first_be)
