@@ -41,7 +41,7 @@ def in_order(frames: list[bytes], queues: int) -> list[bytes]:
     return frames if queues == 1 else sorted(frames)
 
 
-async def drive(dut: Any, rx_mode: str, queues: int = 1) -> None:
+async def drive(dut: Any, rx_mode: str, queues: int = 1, count: int = 40) -> None:
     """Frames both ways by the driver, then down and gone; everything compared and judged.
 
     What goes to one queue pair keeps its order; between queue pairs there is none.
@@ -50,7 +50,7 @@ async def drive(dut: Any, rx_mode: str, queues: int = 1) -> None:
     rng = np.random.default_rng(seed)
     host = RtlHost(dut, seed, queues=queues)
     await host.start()
-    incoming, outgoing = frames_of(rng, 40), frames_of(rng, 40)
+    incoming, outgoing = frames_of(rng, count), frames_of(rng, count)
     received: list[bytes] = []
     stack = Drop(look=received.extend)
     send = resume(host.device.mac.send)

@@ -43,7 +43,7 @@ async def a_rule_of_ats_is_broken_while_two_queue_pairs_are_busy(dut: Any) -> No
     task = cocotb.start_soon(storm(rig, [*pages, *rings], (2, 20), running))
     # Pages are shared on purpose: an entry of the cache that one filled the other one uses.
     jobs = [
-        cocotb.start_soon(traffic(rig, pair, pages[2 * n :][:4], 5))
+        cocotb.start_soon(traffic(rig, pair, pages[2 * n :][:4], 3))
         for n, pair in enumerate(rig.pairs)
     ]
     for job in jobs:
@@ -89,4 +89,4 @@ async def stopping_one_queue_pair_stops_the_other(dut: Any) -> None:
 
 @cocotb.test()
 async def the_python_driver_with_two_queue_pairs_loses_or_leaks_on_the_rtl(dut: Any) -> None:
-    await drive(dut, "page_pool", QUEUES)
+    await drive(dut, "page_pool", QUEUES, 20)
