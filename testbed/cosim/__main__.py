@@ -116,7 +116,8 @@ def _figures(
     return (
         f"{spent['cycles']} simulated cycles, {rate:.0f} a second; "
         f"{60 * packets / seconds:.0f} packets a minute; MMIO read {read_ns / 1000:.0f} us; "
-        f"longest wait of the guest {after['slowest_s']:.2f} s\n"
+        f"longest wait of the guest {after['slowest_s']:.2f} s, "
+        f"{after['late']} loops loaded meanwhile\n"
         f"ATS: {after['translations']} translations, {after['hits']} hits, "
         f"{after['invalidates']} invalidates ({each:.0f} cycles each), {after['stale']} stale"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+from collections.abc import Callable
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from emulator.nic.wire.base import Wire
 from emulator.rtl.dut import Dut
 from emulator.rtl.link import Handle
 from emulator.rtl.nic_device import RtlNicDevice
-from emulator.warm import warm_up
+from emulator.warm import ready_loops, warm_up
 from testbed.benches import NicSpec
 from testbed.cosim.state import described
 from testbed.device_process import die_with_parent, take_calls
@@ -31,6 +32,13 @@ from testbed.laboratory import Laboratory
 
 class RtlLaboratory(Laboratory):
     """The laboratory, and what the simulation cost."""
+
+    def watch(self, loops: Callable[[], int]) -> None:
+        """Counts from here the loops that are loaded while the guest waits for a reply.
+
+        loops: see :func:`~emulator.warm.ready_loops`.
+        """
+        self._loops, self._ready = loops, loops()
 
     def figures(self) -> dict[str, Any]:
         """Counts and seconds since the start; ``cycles`` are simulated."""
@@ -42,6 +50,7 @@ class RtlLaboratory(Laboratory):
             "invalidates": len(ats.cycles),
             "invalidate_cycles": sum(ats.cycles),
             "stale": ats.stale,
+            "late": self._loops() - self._ready,
         }
         return {**vars(device.figures), "refused": device.refused, **counts}
 
@@ -71,6 +80,7 @@ async def serve(dut: Handle) -> None:
         spec = NicSpec("nic", Path(os.environ["COSIM_SOCKET"]), config)
         policy = Policy(lazy=os.environ["COSIM_LAZY"] == "1")
         with contextlib.closing(RtlLaboratory([spec], policy, make)) as laboratory:
+            laboratory.watch(ready_loops())
             gc.freeze()
             pipe.send(("ok", None))
             laboratory.loop.control(lambda: take_calls(laboratory, pipe), pipe.fileno())

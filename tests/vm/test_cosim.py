@@ -75,6 +75,10 @@ def test_frames_between_guest_and_rtl_are_lost_damaged_or_reach_freed_memory(see
     assert " 0 stale" in seen.result.text, seen.result.text
 
 
+def test_a_reply_to_the_guest_waits_for_a_loop_to_be_compiled_or_loaded(seen: Seen):
+    assert " 0 loops loaded meanwhile" in seen.result.text, seen.result.text
+
+
 def test_a_second_design_does_not_reach_guest_memory_or_interrupt(seen: Seen):
     for count in (1, 2, 3):
         assert f"stamp {count} is {0xAB00 + count:#x}" in seen.stamps, seen.stamps
