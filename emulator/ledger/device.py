@@ -67,6 +67,7 @@ class DeviceLedger:
         self.timeline = commons.timeline
         self._note = commons.timeline.add
         self._windows: dict[str, Amortisation] = {}
+        self._watcher: Callable[[int, Mapping], None] | None = None
         self._find_hooks()
 
     def peer_added(self) -> None:
@@ -84,6 +85,16 @@ class DeviceLedger:
         self.stale.trace_begins()
         self.tell(now_ns, TraceBegan())
         self._find_hooks()
+
+    def watch_maps(self, watcher: Callable[[int, Mapping], None] | None) -> None:
+        """Tells ``watcher`` of each map from now on (None: nobody), with its time in ns."""
+        self._watcher = watcher
+        self._find_hooks()
+
+    def trace_lost(self, events: int) -> None:
+        """The trace has a gap of so many events: what it would have shown is not known."""
+        self.state.trace_lost += events
+        self.stale.trace_begins()
 
     def clock_error(self, error_ns: int) -> None:
         """How far the times that the guest told, and will tell, may be off."""
@@ -318,6 +329,8 @@ class DeviceLedger:
     def _find_hooks(self) -> None:
         """Looks up once what the frequent events have to call."""
         self._on_mapped = self._hooks("mapped")
+        if self._watcher is not None:
+            self._on_mapped += (self._watcher,)
         self._on_unmap_requested = self._hooks("unmap_requested")
         self._on_unmapped = self._hooks("unmapped")
         self._on_accessed = self._hooks("accessed")

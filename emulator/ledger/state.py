@@ -44,7 +44,8 @@ class DeviceState:
     ring_pages: page number -> running rings with bytes in it. baseline: generations.
     request: (iova, size) of the unmap that is under way. signals: what has been told of.
     by_order: why the device misbehaves on purpose (empty: it does not).
-    clock_error_ns: how far times that the guest told may be off. mapped_while_read: the driver's
+    clock_error_ns: how far times that the guest told may be off. traced, trace_lost: events of its
+    tracer that were told, and that are known to be missing. mapped_while_read: the driver's
     strategy keeps pages mapped while the stack reads them, by design.
     """
 
@@ -63,6 +64,8 @@ class DeviceState:
     signals: set[Signal] = field(default_factory=lambda: set(ALWAYS))
     by_order: str = ""
     clock_error_ns: int = 0
+    traced: int = 0
+    trace_lost: int = 0
     mapped_while_read: bool = False
     _batch: NDArray[np.uint64] | None = None
     _pages: list[int] = field(default_factory=list)
