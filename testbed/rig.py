@@ -82,7 +82,10 @@ class Steady:
 
 
 class Rig:
-    """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
+    """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`.
+
+    specs, policy: of its device process.
+    """
 
     def __init__(
         self,
@@ -93,6 +96,8 @@ class Rig:
     ) -> None:
         self.guest, self.devices = guest, devices
         self.modules, self.nics = modules, tuple(nics)
+        self.specs: tuple[NicSpec, ...] = ()
+        self.policy = Policy()
         self.interface = ""
         self._trace: TraceStream | None = None
 
@@ -127,12 +132,10 @@ class Rig:
         """The module that counts, and with ``verify`` checks, every test frame that arrives."""
         await self.guest.insmod(self.modules["dmabed_sink"], f"verify={int(verify)}")
 
-    async def await_device(self) -> None:
-        """Returns when the guest has found the NIC: at once, unless it was just plugged in."""
-        vendor = f"{VENDOR_ID:#06x}"
-        await self._until(
-            f"grep -q {vendor} /sys/bus/pci/devices/*/vendor", _CARRIER_S, "the NIC to be found"
-        )
+    async def await_device(self, count: int = 1) -> None:
+        """Returns when the guest has found ``count`` NICs, those that died since included."""
+        found = f"grep -l {VENDOR_ID:#06x} /sys/bus/pci/devices/*/vendor | wc -l"
+        await self._until(f"[ $({found}) -ge {count} ]", _CARRIER_S, "the NIC to be found")
 
     async def interfaces(self) -> list[str]:
         """Names of the interfaces of our driver, in the order in which the NICs were named.
@@ -298,12 +301,13 @@ async def open_rig(
     model: type[NicDevice] = NicDevice,
     qemu_args: Sequence[str] = (),
     faulty: bool = False,
+    free_ports: int = 0,
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
     driver: the modules' source. model: of our NICs. qemu_args: appended to QEMU's command line.
-    faulty: our NICs can be ordered to misbehave.
+    faulty: our NICs can be ordered to misbehave. free_ports: see :class:`vm.machine.GuestConfig`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(driver)}
@@ -318,12 +322,14 @@ async def open_rig(
         cpus=vm.cpus,
         devices=[*(VfioUserDevice(str(spec.socket)) for spec in specs), *others],
         modules=loaded,
+        free_ports=free_ports,
         qemu_args=qemu_args,
     )
     policy = Policy(lazy=iommu == "virtio-lazy")
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
             rig = Rig(guest, devices, modules, nics)
+            rig.specs, rig.policy = tuple(specs), policy
             try:
                 yield rig
             finally:

@@ -57,7 +57,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "X-50": "vfio-user has no ATS; rung rtl",
         "X-54": "the NIC has no clock",
         "X-57": "memory fails in the guest, not in the device: fault no-memory, rung in-process",
-        "X-58": "the device's process: rung vm, faults device-killed, device-stopped",
+        "X-58": "the device's process: rung vm, faults device-killed, -stopped and -restarted",
     }
 )
 """Numbers without a class here, and why, or where else they are."""

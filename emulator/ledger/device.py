@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.mapping import IOVA_END, Mapping
+from emulator.iommu.mapping import IOVA_END, PAGE_SHIFT, Mapping
 from emulator.ledger.events import EventKind
 from emulator.ledger.facts import Armed, Fact, GuestUnmapped, TraceBegan
 from emulator.ledger.flush import FlushRows
@@ -126,8 +126,15 @@ class DeviceLedger:
         """The client mapped; told once the mapping is alive."""
         for judge in self._on_mapped:
             judge(now_ns, mapping)
+        if self.state.refused:
+            self.state.no_longer_refused(mapping.iova, mapping.size)
         self.live.add(mapping)
         self._note(now_ns, self._number, _MAP, mapping[0], mapping[1], mapping[6], mapping[3])
+
+    def map_refused(self, now_ns: int, iova: int, size: int) -> None:
+        """The device was refused this by order, and the guest may not know."""
+        self.state.refused.update(range(iova >> PAGE_SHIFT, (iova + size - 1 >> PAGE_SHIFT) + 1))
+        self._note(now_ns, self._number, EventKind.MAP_REFUSED, iova, size)
 
     def unmap_requested(self, now_ns: int, iova: int, size: int) -> None:
         """The client asks for an unmap; told before anything is removed (all: 0, 2^64)."""
@@ -140,6 +147,8 @@ class DeviceLedger:
         """What the last request removed, possibly nothing; told before the reply."""
         for judge in self._on_unmapped:
             judge(now_ns, mappings)
+        if self.state.refused:
+            self.state.no_longer_refused(*(self.state.request or (0, IOVA_END)))
         self.state.request = None
         for mapping in mappings:
             self.live.remove(mapping)

@@ -121,7 +121,7 @@ async def fault_guest(
 ) -> AsyncIterator[FaultGuest]:
     """A guest whose NIC can be ordered to misbehave, driver up; logs go to ``folder``."""
     vm = VmPlan(memory_mib=256)
-    async with open_rig(artifacts, iommu, folder, vm, NIC, faulty=True) as rig:
+    async with open_rig(artifacts, iommu, folder, vm, NIC, faulty=True, free_ports=1) as rig:
         guest = FaultGuest(rig)
         try:
             await guest.start()

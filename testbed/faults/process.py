@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """X-47 and X-58 on the rung vm: PCIe errors, and the device's process stopped and killed.
 
-Each takes a guest of its own: what is done here may cost the device for good. A device that died
-cannot be replaced in the same guest: QEMU's client does not connect again, and QEMU 11.1 aborts at
-any device_del of a vfio-user-pci device (memory_region_del_subregion, subregion->container == mr).
+Each takes a guest of its own: what is done here may cost the device for good.
 """
 
 from __future__ import annotations
@@ -18,8 +16,9 @@ from typing import NamedTuple
 
 from emulator.faults.fault import Outcome
 from testbed.errors import LaboratoryError, RigError
+from testbed.faults.restart import device_restarted, kill_device
 from testbed.faults.results import FaultResult
-from testbed.faults.vm import RUNG, FaultGuest
+from testbed.faults.vm import RUNG, Came, FaultGuest
 from vm.errors import GuestError, VmError
 
 STOPPED_S = 10.0
@@ -36,10 +35,6 @@ class Play(NamedTuple):
     act: Callable[[FaultGuest], Awaitable[Came]]
 
 
-Came = tuple[Outcome, str]
-"""What came of it, and what was seen."""
-
-
 async def _inject(guest: FaultGuest, error: str) -> None:
     said = await guest.rig.guest.qmp(
         "human-monitor-command", {"command-line": f"pcie_aer_inject_error port0 {error}"}
@@ -53,7 +48,7 @@ async def aer_non_fatal(guest: FaultGuest) -> Came:
     """A completion timeout at the root port, by QEMU: the driver's handlers run, all three."""
     await _inject(guest, "COMP_TIME")
     await guest.answered(_BACK_S)
-    return Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery")
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery"))
 
 
 async def aer_fatal(guest: FaultGuest) -> Came:
@@ -68,8 +63,8 @@ async def aer_fatal(guest: FaultGuest) -> Came:
     except RigError:
         seconds = await guest.remove_driver()
         said = await _kernel_said(guest, "AER: device recovery|Link Active")
-        return Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; {said}"
-    return Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery")
+        return Came(Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; {said}")
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery"))
 
 
 async def device_stopped(guest: FaultGuest) -> Came:
@@ -81,15 +76,15 @@ async def device_stopped(guest: FaultGuest) -> Came:
     finally:
         os.kill(pid, signal.SIGCONT)
     await guest.answered(_BACK_S)
-    return Outcome.RECOVERED, await _kernel_said(guest, "dmabed")
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, "dmabed"))
 
 
 async def device_killed(guest: FaultGuest) -> Came:
     """The process dies: guest and driver live on, and the driver can be taken away."""
     await guest.stop_pings()
-    os.kill(guest.rig.devices.pid, signal.SIGKILL)
+    await kill_device(guest)
     await asyncio.sleep(1)
-    return Outcome.SURVIVED, f"driver gone in {await guest.remove_driver():.1f} s"
+    return Came(Outcome.SURVIVED, f"driver gone in {await guest.remove_driver():.1f} s")
 
 
 async def _kernel_said(guest: FaultGuest, pattern: str) -> str:
@@ -115,6 +110,10 @@ PLAYS: Mapping[str, Play] = MappingProxyType(
             "X-58", "a device that dies takes neither guest nor driver with it",
             frozenset({Outcome.SURVIVED}), device_killed,
         ),
+        "device-restarted": Play(
+            "X-58", "a device that died is replaced by a new process in the same guest", BACK,
+            device_restarted,
+        ),
     }
 )  # fmt: skip
 
@@ -124,12 +123,12 @@ async def play_process(guest: FaultGuest, name: str) -> FaultResult:
     play = PLAYS[name]
     began = time.monotonic()
     try:
-        outcome, detail = await play.act(guest)
+        came = await play.act(guest)
     except (VmError, RigError, LaboratoryError) as error:
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
-        outcome = Outcome.BROKEN if isinstance(error, GuestError) else Outcome.STUCK
+        came = Came(Outcome.BROKEN if isinstance(error, GuestError) else Outcome.STUCK, detail)
     warnings = guest.rig.guest.kernel_warnings()
     if warnings:
-        outcome, detail = Outcome.BROKEN, f"{warnings}; {detail}"
-    seconds = time.monotonic() - began
-    return FaultResult(play.number, name, RUNG, outcome, play.expect, seconds * 1e3, 1, detail)
+        came = Came(Outcome.BROKEN, f"{warnings}; {came.detail}")
+    ms = (time.monotonic() - began) * 1e3 if came.recovered_ms is None else came.recovered_ms
+    return FaultResult(play.number, name, RUNG, came.outcome, play.expect, ms, 1, came.detail)

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from emulator.faults.fault import Outcome
 from emulator.faults.injector import FaultReport
@@ -64,6 +65,14 @@ class Counted:
     resets: int
     rescues: int
     dma_faults: int
+
+
+class Came(NamedTuple):
+    """What came of a play, and what was seen; recovered_ms: None where the whole play counts."""
+
+    outcome: Outcome
+    detail: str
+    recovered_ms: float | None = None
 
 
 class FaultGuest:

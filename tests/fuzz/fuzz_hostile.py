@@ -34,7 +34,9 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is not installed: .venv/bin/pip install atheris")
     with atheris.instrument_imports(include=["emulator"], exclude=compiled_modules()):
+        from emulator.warm import warm_up
         from tests.fuzz.hostile import play
+    warm_up()  # a loop that is compiled first counts as a step that does not end
     atheris.Setup(sys.argv, play)
     atheris.Fuzz()
 

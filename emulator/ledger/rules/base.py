@@ -63,7 +63,13 @@ class Rule:
     def report(
         self, now_ns: int, cause: str, iova: int, size: int, mapping: Mapping | None = None
     ) -> None:
-        """Logs a violation; ``mapping`` is the one concerned (default: the one at ``iova``)."""
+        """Logs a violation; ``mapping`` is the one concerned (default: the one at ``iova``).
+
+        Not of pages whose map was refused by order: the driver was told that they are mapped.
+        """
+        if self.state.refused and self.state.was_refused(iova, size):
+            self.log.ordered[self.number] += 1
+            return
         if not self.log.has_room(self.number):
             self.log.count_only(self.number, 1)
             return
