@@ -9,10 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.faults.fault import Bench, Fault, Outcome
-from emulator.faults.plan import FaultSpec
-from emulator.faults.ports import DmaLayer, ObserverLayer, Ports
-from emulator.faults.trigger import Trigger
+from emulator.faults.fault import Fault, Outcome
+from emulator.faults.ports import DmaLayer, ObserverLayer, Ports, RingKey
 from emulator.frames import FrameBatch
 from emulator.ports import DmaPort, Observer, RingKind
 
@@ -27,15 +25,13 @@ class _Rings(ObserverLayer):
         super().__init__(port)
         self._fault = fault
 
-    def ring_started(self, now_ns: int, queue: int, kind: RingKind, iova: int, size: int) -> None:
-        self.port.ring_started(now_ns, queue, kind, iova, size)
-        if kind is RingKind.RX_DESC:
-            self._fault.started(queue, now_ns)
+    def starting(self, key: RingKey, iova: int, size: int, now_ns: int) -> None:
+        if key[1] is RingKind.RX_DESC:
+            self._fault.started(key[0], now_ns)
 
-    def ring_stopped(self, now_ns: int, queue: int, kind: RingKind) -> None:
-        if kind is RingKind.RX_DESC:
-            self._fault.stopping(queue)
-        self.port.ring_stopped(now_ns, queue, kind)
+    def stopping(self, key: RingKey, now_ns: int) -> None:
+        if key[1] is RingKind.RX_DESC:
+            self._fault.stopping(key[0])
 
 
 class _OldAddresses(DmaLayer):
@@ -64,8 +60,8 @@ class KeptDescriptors(Fault):
     expect = frozenset({Outcome.REFUSED, Outcome.DETECTED, Outcome.SURVIVED, Outcome.RECOVERED})
     default = "times = 2"
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._kept: dict[int, list[int]] = {}
         self._stale: dict[int, deque[int]] = {}
 
