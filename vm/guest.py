@@ -221,6 +221,10 @@ class Guest:
 
     # Outside the guest
 
+    def qemu_said(self) -> list[str]:
+        """The last lines that QEMU printed."""
+        return [] if self._process is None else self._process.said
+
     @property
     def trace_port(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """The host's end of the port that a trace is streamed through, see `vm.trace`."""

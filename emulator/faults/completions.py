@@ -201,6 +201,7 @@ class EarlyCompletion(CompletionFault):
         told = self.bench.watch.port
         told.returned(self.bench.now_ns, batch.queue, RingKind.RX_DESC, iovas, lengths)
         port.publish(replace(batch, index=at, entries=lie))
+        self.bench.watch.early[batch.queue] = at + 1
 
 
 class BadIndex(CompletionFault):

@@ -7,6 +7,7 @@ Each takes a guest of its own: what is done here may cost the device for good.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -127,6 +128,11 @@ async def play_process(guest: FaultGuest, name: str) -> FaultResult:
     except (VmError, RigError, LaboratoryError) as error:
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
         came = Came(Outcome.BROKEN if isinstance(error, GuestError) else Outcome.STUCK, detail)
+        if came.outcome is Outcome.STUCK:
+            detail += f"; QEMU: {guest.rig.guest.qemu_said()[-3:]}"
+            with contextlib.suppress(VmError):
+                detail += f"; {await _kernel_said(guest, 'dmabed')}"
+            came = came._replace(detail=detail)
     warnings = guest.rig.guest.kernel_warnings()
     if warnings:
         came = Came(Outcome.BROKEN, f"{warnings}; {came.detail}")
