@@ -154,8 +154,9 @@ def test_unmap_whose_pair_was_lost_accuses_nobody():
     del pair.events[3:]  # of the second map and unmap; the device saw all four
     pair.batch(lost=3, tick=Tick(9_000_000, 9_001_000 - AHEAD, 9_002_000))
     pair.map(10000, 4)
-    pair.unmap(10060, 4, 10050)
-    pair.trace(10300, Traced.UNMAPPED, 4 * PAGE, 64)  # late for any pair, on time for its own
+    pair.trace(10100, Traced.UNMAPPED, 4 * PAGE, 64)  # of a map whose other half was lost
+    pair.batch()
+    pair.unmap(90010, 4, 90000)
     joined = pair.join()
     assert spoken(pair.ledger) == {} and joined.lost == 3
     assert pair.host.ledger.stale.windows.count == 0
