@@ -32,10 +32,22 @@ from testbed.errors import Problem, ScenarioError, ScenarioMissingError
 T = TypeVar("T")
 
 Strategy = Literal["page_pool", "map_per_packet"]
+RxMode = Literal[
+    "page_pool",
+    "map_per_packet",
+    "array_cache",
+    "half_page_flip",
+    "order_fallback",
+    "order0_recycle",
+    "shadow_copy",
+    "bulk_map",
+]
+"""The kernel driver's ``rx_mode``, in the order of its table (dmabed_rx_modes.c)."""
 Iommu = Literal["none", "intel-strict", "virtio-lazy", "virtio-strict"]
 BenchNic = Literal["dmabed page_pool", "dmabed map_per_packet", "virtio-net", "e1000e", "igb"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+RX_MODES: tuple[RxMode, ...] = get_args(RxMode)
 IOMMUS: tuple[Iommu, ...] = get_args(Iommu)
 SCENARIO_DIR = Path(__file__).parent / "scenarios"
 PRESET_DIR = Path(__file__).parent.parent / "emulator" / "iommu" / "presets"

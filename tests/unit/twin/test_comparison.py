@@ -58,7 +58,7 @@ def text_of(parts, width=200):
 
 def test_the_grid_is_every_strategy_under_every_preset():
     pairs = {(s.strategy, s.preset) for s in grid_of(load_twin("line"))}
-    assert len(pairs) == len(STRATEGY_NAMES) * len(PRESET_NAMES) == 15 * 9
+    assert len(pairs) == len(STRATEGY_NAMES) * len(PRESET_NAMES) == 16 * 9
 
 
 def test_the_curve_shares_a_mapping_among_powers_of_two_of_packets():
