@@ -17,7 +17,7 @@ from pathlib import Path
 
 from emulator.errors import DmabedError
 from testbed.cli_twin import add_twin_actions
-from testbed.count.command import add_count
+from testbed.count.command import add_count, add_reprice
 from testbed.faults.command import add_fault_actions
 from testbed.report.progress import RunProgress
 from testbed.report.table import print_report, report_console
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--out", type=Path, default=OUT, help="where the report's folder is made")
         one.set_defaults(action=action)
     add_count(actions, OUT)
+    add_reprice(actions)
     shell = actions.add_parser("vm", help="a guest shell with the NIC up")
     shell.add_argument("--iommu", choices=IOMMUS, default="intel-strict")
     shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The count that comes with the project: docs/counted.json.
 
-``python -m testbed.count.kept COUNT.json`` keeps the count of a report instead, and writes what is
-made of it: the tables of docs/counting.md. docs/thread.md takes its counted column from it as well:
-run ``make thread`` afterwards. COUNT.json may be the kept one.
+``python -m testbed.count.kept COUNT.json`` keeps the count of a report instead, and writes the
+re-priced presets of the twin. The tables of docs/counting.md and the counted column of
+docs/thread.md come from it as well: run ``make thread`` afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from emulator.errors import DmabedError
 from testbed import strict_json
-from testbed.count.page import PAGE, counting_page
+from testbed.count.reprice import preset_name, write_presets
 from testbed.count.results import CountResult
 from testbed.errors import ResultsError
 from testbed.report.writer import write_atomically
@@ -62,15 +62,15 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - of the kinds of JSON
 
 
 def keep(result: CountResult) -> list[Path]:
-    """Writes all that is made of ``result``; the files.
+    """Keeps ``result``, and writes the presets made of it; the files.
 
     Raises:
-        ReportError: one of them cannot be written, or the page lacks its marks.
+        ReportError: one of them cannot be written.
+        TestbedError: a cell that is needed was not counted.
     """
     write_atomically(KEPT, kept_json(result).encode())
-    page = counting_page(PAGE.read_text(encoding="utf-8"), load_count())  # as rounded
-    write_atomically(PAGE, page.encode())
-    return [KEPT, PAGE]
+    kept = load_count()  # as rounded
+    return [KEPT, *write_presets(kept, preset_name(kept))]
 
 
 def main(arguments: list[str] | None = None) -> int:
