@@ -29,6 +29,7 @@ def test_row_without_section_summary_or_order():
         for heading in re.findall(r"^## (.*)$", TEXT, re.M)
     }
     assert {anchor for _, anchor in summary} <= anchors
+    assert page.summary([page.row(number) for number in NUMBERS]) in TEXT
 
 
 def test_claim_that_was_counted_in_the_kernel_is_not_on_the_page():
