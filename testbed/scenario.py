@@ -47,6 +47,7 @@ Iommu = Literal["none", "intel-strict", "virtio-lazy", "virtio-strict"]
 BenchNic = Literal["dmabed page_pool", "dmabed map_per_packet", "virtio-net", "e1000e", "igb"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+"""The pair that the run's curve and findings put side by side."""
 RX_MODES: tuple[RxMode, ...] = get_args(RxMode)
 IOMMUS: tuple[Iommu, ...] = get_args(Iommu)
 SCENARIO_DIR = Path(__file__).parent / "scenarios"
@@ -66,7 +67,7 @@ _WARMUP = Number(0, 60, "seconds")
 class Case:
     """One cell of the matrix."""
 
-    strategy: Strategy
+    strategy: RxMode
     iommu: Iommu
     frame_bytes: int
 
@@ -82,7 +83,7 @@ class CaseMatrix:
     Exactly one of ``packets`` and ``seconds`` ends a case. Warm-up is not measured.
     """
 
-    strategies: Annotated[tuple[Strategy, ...], ListOf(Choice(STRATEGIES))]
+    strategies: Annotated[tuple[RxMode, ...], ListOf(Choice(RX_MODES))]
     iommus: Annotated[tuple[Iommu, ...], ListOf(Choice(IOMMUS))]
     frame_bytes: Annotated[tuple[int, ...], _FRAMES]
     packets: Annotated[int | None, Integer(1, 1_000_000_000)] = None
