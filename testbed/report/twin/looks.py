@@ -25,7 +25,6 @@ PRESET_LOOK: dict[str, tuple[str, str]] = {
     "vtd-strict": ("#0072b2", "o"),
     "vtd-strict-fast-iova": ("#2a9fd8", "h"),
     "vtd-strict-fs": ("#3b3f8f", "p"),
-    "counted-6.12-strict": ("#1b2430", "<"),
 }
 """Colour and marker of each preset: Okabe and Ito's palette and darker mates of it."""
 
