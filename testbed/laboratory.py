@@ -57,6 +57,19 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """Completions written since the rings were started, of all queues.
+
+    quiet: the driver has seen them all and waits for an interrupt of every queue, and nothing waits
+    to be transmitted.
+    """
+
+    received: int
+    transmitted: int
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Exposed:
     """Mappings of a device and what is stale of them; times in ns.
 
@@ -118,6 +131,18 @@ class Laboratory(Misbehaving):
             raise LaboratoryError(f"{name}: no generator is plugged in; call send first")
         seen = generator.checker
         return Received(seen.frames, seen.corrupt, seen.misordered, seen.others)
+
+    def served(self, name: str) -> Served:
+        """What the NIC has completed, and whether its driver has nothing left to do."""
+        pairs = self._named(name).device.nic.in_use()
+        return Served(
+            received=sum(pair.rx.ring.completed for pair in pairs),
+            transmitted=sum(pair.tx.ring.completed for pair in pairs),
+            quiet=all(
+                pair.moderation.waits and pair.tx.ring.completed == pair.tx.ring.tail
+                for pair in pairs
+            ),
+        )
 
     def link(self, name: str, up: bool) -> None:
         """Plugs the cable in or pulls it out."""

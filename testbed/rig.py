@@ -26,7 +26,7 @@ from testbed.benches import NicSpec
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.laboratory import Exposed, Traffic
-from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
+from testbed.scenario import Iommu, NicPlan, RxMode, VmPlan
 from testbed.trace_stream import Devices, TraceStream
 from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
@@ -103,7 +103,7 @@ class Rig:
 
     # ------------------------------------------------------------------ the driver
     async def load(
-        self, strategy: Strategy, nic: NicPlan | None = None, parameters: str = ""
+        self, strategy: RxMode, nic: NicPlan | None = None, parameters: str = ""
     ) -> None:
         """Loads the driver and brings the interface up; returns when it has a carrier.
 

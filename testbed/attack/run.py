@@ -19,7 +19,7 @@ from testbed.errors import RigError
 from testbed.laboratory import Traffic
 from testbed.plants.table import duration
 from testbed.rig import Rig, open_rig
-from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
+from testbed.scenario import Iommu, NicPlan, RxMode, VmPlan
 from vm.artifacts import Artifacts, setup
 
 ATTACKED: tuple[Iommu, ...] = ("virtio-lazy", "virtio-strict", "intel-strict")
@@ -43,7 +43,7 @@ class Outcome:
     """
 
     iommu: Iommu
-    strategy: Strategy
+    strategy: RxMode
     rounds: int = 0
     attack: Attack = NOTHING
     arrived: int = 0
@@ -62,7 +62,7 @@ async def run_attack(
     artifacts: Artifacts,
     folder: Path,
     iommu: Iommu,
-    strategy: Strategy = "page_pool",
+    strategy: RxMode = "page_pool",
     unmap_us: int = UNMAP_US,
 ) -> Outcome:
     """One guest, attacked until a canary arrives, at most ``ROUNDS`` times.
@@ -132,7 +132,7 @@ def _words(first: list[str]) -> str:
 
 
 def show_attacks(
-    iommus: Sequence[Iommu], strategy: Strategy, folder: Path, unmap_us: int = UNMAP_US
+    iommus: Sequence[Iommu], strategy: RxMode, folder: Path, unmap_us: int = UNMAP_US
 ) -> int:
     """Attacks under each IOMMU, prints and writes what came of it; returns the exit status.
 
