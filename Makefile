@@ -87,7 +87,8 @@ count: setup ## count instructions, atomics and maps per packet of each receive 
 	@$(RUN) count
 
 .PHONY: thread
-thread: setup-python ## run every claim of the discussion of 2016 in the twin, write docs/thread.md
+thread: setup-python ## run every claim of 2016 in the twin: docs/thread.md, and tables of docs/counting.md
+	@$(PY) -m testbed.count.page
 	@$(PY) -m testbed.twin.thread.page
 
 .PHONY: compare

@@ -84,6 +84,7 @@ class Endpoint:
         # Plain BARs: those whose accesses are the device's, and not MSI-X's.
         has_msix = device.msix_vectors > 0
         self._device_bars = frozenset(self.function.bars) - ({MSIX_BAR} if has_msix else set())
+        self._has_tlb = device.has_tlb
         self.ledger.provides(Signal.CFG, Signal.IRQ)
         device.attach(self.dma, self.function.msix, self.ledger)
 
@@ -239,6 +240,9 @@ class Endpoint:
         removed = (
             self.space.unmap_all(now_ns) if unmap_all else self.space.unmap(iova, size, now_ns)
         )
+        if self._has_tlb and removed:
+            gone = [(mapping.iova, mapping.size) for mapping in removed]
+            self.device.invalidate([(0, IOVA_END)] if unmap_all else gone)
         self.ledger.unmapped(now_ns, removed)
 
     def _refuse_cut(self, iova: int, size: int) -> None:

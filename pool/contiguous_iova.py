@@ -11,7 +11,8 @@ one invalidation covers it. Pages given back before that wait, so that no page i
 device reaches it.
 
 Where it breaks: the unit of safety is the descriptor: a packet is read while the range is still
-mapped unless it is the last (``read_while_mapped``). A slow queue leaves its range mapped, and
+mapped unless it is the last (``read_while_mapped``); the driver keeps a reference to its page until
+then, which is two atomics more. A slow queue leaves its range mapped, and
 its pages pinned, until 64 buffers were filled. It needs a DMA API that joins scattered pages.
 """
 
@@ -26,12 +27,14 @@ from pool import ports
 from pool.buffers import PAGE_SHIFT
 from pool.counters import (
     ALLOCATIONS,
+    ATOMICS,
     BULK_CALLS,
     GIVEN,
     MAP_ERRORS,
     MAPPED_PAGES,
     MAPS,
     OWN,
+    RELEASED,
     UNMAPPED_PAGES,
     UNMAPS,
 )
@@ -44,6 +47,8 @@ from pool.steps import (
     AT,
     BATCH,
     CLOSING,
+    CONF,
+    count_reference,
     hand_to_cpu,
     hand_to_device,
     implement_close,
@@ -52,6 +57,7 @@ from pool.steps import (
     implement_take,
     inflight,
     lend,
+    map_blocks,
 )
 
 DESCRIPTOR_PAGES = BATCH
@@ -60,7 +66,12 @@ NONE = -1
 
 NEXT, PAGES = AT, AT + 1
 """In ``at``: number of the next page to hand out of the open descriptor; its pages."""
+LIMIT, JOINS = CONF, CONF + 1
+"""In ``conf``: pages of a descriptor, at most DESCRIPTOR_PAGES; whether the DMA API joins them."""
 READ_WHILE_MAPPED, PARKED = range(OWN, OWN + 2)
+KEPT, WAITS = 1, 2
+"""Of a page whose range is mapped: the stack reads it, and the driver has a reference as well;
+nobody reads it, and it is freed when the range ends."""
 
 
 class ContiguousIovaState(NamedTuple):
@@ -68,7 +79,7 @@ class ContiguousIovaState(NamedTuple):
 
     base, following: int64[frames], first and next frame of the descriptor a frame is in, NONE
     behind the last. away: int64[frames], by first frame, buffers the device is not done with.
-    parked: int8[frames], given back and not freed. A frame's ``iova`` says whether its range lives.
+    parked: int8[frames], KEPT, WAITS or neither. A frame's ``iova`` says whether its range lives.
     """
 
     at: Ints
@@ -95,15 +106,18 @@ class ContiguousIova(BufferPool):
     """
 
     name: ClassVar[str] = "contiguous_iova"
+    descriptor_pages: ClassVar[int] = DESCRIPTOR_PAGES
+    must_join: ClassVar[bool] = True
     guarantees = Guarantees(mapped_while_read=True, mapped_in_store=True)
     own_counters = ("read_while_mapped", "parked")
 
     def __init__(self, allocator: PageAllocator, dma: DmaApi, config: PoolConfig) -> None:
-        if not isinstance(dma, ScatterDma):
+        joins = isinstance(dma, ScatterDma)
+        if self.must_join and not joins:
             raise missing_port(dma, ScatterDma, self.name)
         super().__init__(allocator, dma, config)
         self.state = ContiguousIovaState(
-            *self.common(2),
+            *self.common(2, (self.descriptor_pages, int(joins))),
             np.zeros(DESCRIPTOR_PAGES, np.int64),
             np.zeros(self.frames, np.int64),
             np.zeros(self.frames, np.int64),
@@ -132,8 +146,11 @@ def _receive(
     for i in range(n):
         _device_done(pool, host, mem[i] >> PAGE_SHIFT)
     for i in range(n):
-        if pool.iova[mem[i] >> PAGE_SHIFT] != NO_ADDRESS:
+        pfn = mem[i] >> PAGE_SHIFT
+        if pool.iova[pfn] != NO_ADDRESS:
             pool.c[READ_WHILE_MAPPED] += 1
+            pool.parked[pfn] = KEPT
+            count_reference(pool)
         else:
             iova[i] = NO_ADDRESS
 
@@ -171,23 +188,19 @@ def _close(pool: ContiguousIovaState, host: Host) -> int:
 def _open_descriptor(pool: ContiguousIovaState, host: Host) -> bool:
     """Up to 64 pages in one range; False if memory or address space is short."""
     pool.c[BULK_CALLS] += 1
-    count = ports.alloc_pages(host, DESCRIPTOR_PAGES, 0, True, pool.open)
+    count = ports.alloc_pages(host, pool.conf[LIMIT], 0, True, pool.open)
+    if pool.conf[JOINS]:
+        count = _map_joined(pool, host, count)
+    else:
+        count = map_blocks(pool, host, count, 0, True, pool.open)
     if count == 0:
         return False
-    address = ports.map_scattered(host, count, pool.open)
-    if address == NO_ADDRESS:
-        pool.c[MAP_ERRORS] += 1
-        ports.free_pages(host, count, 0, True, pool.open)
-        return False
-    pool.c[MAPS] += 1
-    pool.c[MAPPED_PAGES] += count
     pool.c[ALLOCATIONS] += count
     first = last = pool.open[0]
     for i in range(count):
         pfn = pool.open[i]
         pool.following[last] = pfn
         pool.base[pfn], last = first, pfn
-        pool.iova[pfn] = address + (i << PAGE_SHIFT)
     pool.following[last] = NONE
     pool.away[first] = count
     pool.at[NEXT], pool.at[PAGES] = 0, count
@@ -196,11 +209,30 @@ def _open_descriptor(pool: ContiguousIovaState, host: Host) -> bool:
 
 
 @kernel
+def _map_joined(pool: ContiguousIovaState, host: Host, count: int) -> int:
+    """Maps the ``count`` pages of ``open`` as one range; 0: refused, and they are freed."""
+    if count == 0:
+        return 0
+    address = ports.map_scattered(host, count, pool.open)
+    if address == NO_ADDRESS:
+        pool.c[MAP_ERRORS] += 1
+        ports.free_pages(host, count, 0, True, pool.open)
+        return 0
+    pool.c[MAPS] += 1
+    pool.c[MAPPED_PAGES] += count
+    for i in range(count):
+        pool.iova[pool.open[i]] = address + (i << PAGE_SHIFT)
+    return count
+
+
+@kernel
 def _park(pool: ContiguousIovaState, pfn: int) -> bool:
     """Keeps it until its range ends; False: that has ended."""
     if pool.iova[pfn] == NO_ADDRESS:
         return False
-    pool.parked[pfn] = 1
+    if pool.parked[pfn] == KEPT:  # the stack's put_page(), not the last
+        count_reference(pool)
+    pool.parked[pfn] = WAITS
     pool.c[PARKED] += 1
     return True
 
@@ -216,18 +248,28 @@ def _device_done(pool: ContiguousIovaState, host: Host, pfn: int) -> None:
 
 @kernel
 def _end_range(pool: ContiguousIovaState, host: Host, first: int) -> None:
-    """Unmaps the range from ``first`` on, then frees what waits for that."""
-    address, pages, freed = pool.iova[first], 0, 0
+    """Unmaps the range from ``first`` on, then frees what waits for that, all of it together."""
+    pages = freed = 0
     pfn = first
     while pfn != NONE:
+        pool.iovas[pages] = pool.iova[pfn]
         pool.iova[pfn] = NO_ADDRESS
-        if pool.parked[pfn]:
-            pool.parked[pfn] = 0
+        if pool.parked[pfn] == WAITS:
             pool.pfns[freed] = pfn
             freed += 1
+        elif pool.parked[pfn] == KEPT:  # the driver's reference, not the last
+            count_reference(pool)
+        pool.parked[pfn] = 0
         pages += 1
         pfn = pool.following[pfn]
-    ports.unmap_scattered(host, address, pages)
-    pool.c[UNMAPS] += 1
+    if pool.conf[JOINS]:
+        ports.unmap_scattered(host, pool.iovas[0], pages)
+        pool.c[UNMAPS] += 1
+    else:
+        ports.unmap_pages(host, pages, 0, pool.iovas)
+        pool.c[UNMAPS] += pages
     pool.c[UNMAPPED_PAGES] += pages
-    free(pool, host, freed, pool.pfns)
+    if freed:
+        pool.c[RELEASED] += freed
+        pool.c[ATOMICS] += freed
+        ports.free_pages(host, freed, 0, True, pool.pfns)

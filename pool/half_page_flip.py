@@ -4,11 +4,14 @@
 Whose: the Intel drivers (igb, ixgbe, i40e), brought to the thread by Jesper Dangaard Brouer and
 Eric Dumazet (row T3) as what a pool has to beat.
 
-How: the driver keeps a reference to each of its pages. When the device has filled one half, the
-driver takes a reference for the stack and posts the other half next: allowed while the page has no
-third user, so ``page_count <= 2`` with the reference just taken. Otherwise the page is unmapped and
-the driver's reference goes to the stack with the packet. So two atomics a packet: the driver's
-increment and the stack's ``put_page``; a page that cannot be flipped costs only the latter.
+How: the driver keeps references to each of its pages. When the device has filled one half, one of
+them goes to the stack with the packet, and the other half is posted next: allowed while no packet
+before still has the page (in 2016 ``page_count <= 2``). Otherwise the page is unmapped and the
+driver lets go of it. In 2016 the driver took a reference for every packet, so a packet cost two
+atomics: that increment and the stack's ``put_page``. Since 2017 it takes 65,535 at a time and
+counts without atomics how many are left (``pagecnt_bias``): ``put_page`` is what remains, and a
+page that cannot be flipped costs two more, when it is taken and when it is given up.
+``PoolConfig.references`` says which: 1 is the way of 2016.
 
 Where it breaks: the stack must be done with one half before the device has filled the other, so
 slow consumers turn every flip into an unmap, an allocation and a map. Both halves share a mapping:
@@ -35,6 +38,7 @@ from pool.ports import NO_ADDRESS, Host
 from pool.steps import (
     BATCH,
     CLOSING,
+    CONF,
     HEADROOM,
     hand_over,
     hand_to_cpu,
@@ -51,12 +55,14 @@ from pool.stores import Stack
 HALF_SHIFT = PAGE_SHIFT - 1
 HALF = PAGE_SIZE // 2
 FLIPS, FAILED_FLIPS = range(OWN, OWN + 2)
+AT_A_TIME = CONF
+"""In ``conf``: references to a page that are taken by one atomic."""
 
 
 class HalfPageFlipState(NamedTuple):
     """ready: halves to post, by their number in memory: that of the frame times 2, or 1 more.
 
-    owned, stack_refs: int8[frames], references that the driver and the stack have.
+    owned: int64[frames], references that the driver has; stack_refs: int8[frames], the stack.
     """
 
     at: Ints
@@ -67,7 +73,7 @@ class HalfPageFlipState(NamedTuple):
     iovas: Ints
     fresh: Ints
     ready: Stack
-    owned: Bytes
+    owned: Ints
     stack_refs: Bytes
 
 
@@ -93,10 +99,10 @@ class HalfPageFlip(BufferPool):
         super().__init__(allocator, dma, config)
         self.length = min(config.buffer_bytes, HALF - config.headroom)
         self.state = HalfPageFlipState(
-            *self.common(),
+            *self.common(0, (config.references,)),
             np.zeros(BATCH, np.int64),
             stores.make_stack(self.frames),
-            np.zeros(self.frames, np.int8),
+            np.zeros(self.frames, np.int64),
             np.zeros(self.frames, np.int8),
         )
 
@@ -117,7 +123,8 @@ def _take(pool: HalfPageFlipState, host: Host, n: int, mem: Ints, iova: Ints) ->
         want = min(BATCH, n - done)
         got = alloc_singly(pool, host, want)
         for i in range(got):
-            pool.owned[pool.fresh[i]] = 1
+            _take_references(pool, pool.fresh[i], pool.conf[AT_A_TIME] - 1)  # it came with one
+            pool.owned[pool.fresh[i]] += 1
             lend_part(pool, pool.fresh[i], 0, done + i, mem, iova)
         done += got
         more = got == want
@@ -135,12 +142,15 @@ def _receive(
         for i in range(start, min(start + BATCH, n)):
             half = mem[i] >> HALF_SHIFT
             pfn = half >> 1
+            pool.owned[pfn] -= 1
             # No page is in a batch twice: only one half of it is posted.
             if pool.stack_refs[pfn] == 0 and not pool.at[CLOSING]:
+                if pool.owned[pfn] == 0:
+                    _take_references(pool, pfn, pool.conf[AT_A_TIME])
                 _make_ready(pool, half ^ 1, flipped)
                 flipped += 1
             else:
-                pool.owned[pfn] = 0
+                _let_go(pool, pfn)
                 iova[i] = NO_ADDRESS
                 pool.pfns[lost] = pfn
                 lost += 1
@@ -148,8 +158,6 @@ def _receive(
         hand_over(pool, host, flipped)
         unmap(pool, host, lost, 0, pool.pfns)
         pool.c[FLIPS] += flipped
-        pool.c[ATOMICS] += flipped
-        pool.c[REFERENCES] += flipped
         pool.c[FAILED_FLIPS] += lost
 
 
@@ -165,13 +173,14 @@ def _give(
             half = mem[i] >> HALF_SHIFT
             if received[i]:
                 pool.stack_refs[half >> 1] -= 1
+                _count_put(pool, half >> 1)
             elif pool.at[CLOSING]:
                 _end(pool, host, half >> 1)
             else:
                 _make_ready(pool, half, ready)
                 ready += 1
                 continue
-            freed = _drop(pool, half >> 1, freed)
+            freed = _gather_unused(pool, half >> 1, freed)
         hand_over(pool, host, ready)
         _free(pool, host, freed)
 
@@ -183,7 +192,7 @@ def _close(pool: HalfPageFlipState, host: Host) -> int:
     while stores.count(pool.ready):
         pfn = stores.pop(pool.ready) >> 1
         _end(pool, host, pfn)
-        _free(pool, host, _drop(pool, pfn, 0))
+        _free(pool, host, _gather_unused(pool, pfn, 0))
     return inflight(pool)
 
 
@@ -196,19 +205,43 @@ def _make_ready(pool: HalfPageFlipState, half: int, place: int) -> None:
 
 
 @kernel
+def _take_references(pool: HalfPageFlipState, pfn: int, count: int) -> None:
+    """``count`` more for the driver, by one atomic."""
+    if count:
+        pool.owned[pfn] += count
+        pool.c[ATOMICS] += 1
+        pool.c[REFERENCES] += 1
+
+
+@kernel
+def _let_go(pool: HalfPageFlipState, pfn: int) -> None:
+    """The driver drops what references it has left; a packet has one, so they are not the last."""
+    if pool.owned[pfn]:
+        pool.owned[pfn] = 0
+        pool.c[ATOMICS] += 1
+        pool.c[REFERENCES] += 1
+
+
+@kernel
 def _end(pool: HalfPageFlipState, host: Host, pfn: int) -> None:
-    """Unmaps the page and takes it from the driver."""
+    """Unmaps the page and drops the driver's references, which may be the last."""
     pool.owned[pfn] = 0
+    _count_put(pool, pfn)
     pool.fresh[0] = pfn
     unmap(pool, host, 1, 0, pool.fresh)
 
 
 @kernel
-def _drop(pool: HalfPageFlipState, pfn: int, freed: int) -> int:
-    """Counts a put_page(); if nobody has the page now it is number ``freed`` of those to free."""
+def _count_put(pool: HalfPageFlipState, pfn: int) -> None:
+    """One atomic; that of the last reference is part of freeing the page."""
     pool.c[ATOMICS] += 1
+    pool.c[REFERENCES] += pool.owned[pfn] > 0 or pool.stack_refs[pfn] > 0
+
+
+@kernel
+def _gather_unused(pool: HalfPageFlipState, pfn: int, freed: int) -> int:
+    """If nobody has the page now it is number ``freed`` of those to free; how many then."""
     if pool.owned[pfn] or pool.stack_refs[pfn]:
-        pool.c[REFERENCES] += 1
         return freed
     pool.pfns[freed] = pfn
     return freed + 1

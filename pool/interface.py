@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from pool.buffers import PAGE_SIZE, IovaArray, PfnArray
 from pool.errors import PoolError
 
+MAX_REFERENCES = 65535
+"""That a driver takes of a page at a time: USHRT_MAX, as igb, ixgbe and i40e do since 2017."""
+
 
 class Context(IntEnum):
     """Where buffers are given back: it decides which store they may go to without an atomic."""
@@ -86,7 +89,8 @@ class PoolConfig:
 
     pool_size: entries of the recycle store; headroom: bytes left free before the payload;
     buffer_bytes: bytes the device may write, behind the headroom; direction: of the mappings;
-    sync: whether buffers are synced for the device (PP_FLAG_DMA_SYNC_DEV).
+    sync: whether buffers are synced for the device (PP_FLAG_DMA_SYNC_DEV); references: to a page,
+    taken by one atomic where a page is shared by packets (``half_page_flip``).
 
     Raises:
         PoolError: a number is out of range.
@@ -97,10 +101,13 @@ class PoolConfig:
     buffer_bytes: int = 2048
     direction: Direction = Direction.FROM_DEVICE
     sync: bool = True
+    references: int = MAX_REFERENCES
 
     def __post_init__(self) -> None:
         if self.pool_size < 1:
             raise PoolError(f"pool_size {self.pool_size}: give at least 1")
+        if not 1 <= self.references <= MAX_REFERENCES:
+            raise PoolError(f"references {self.references}: from 1 to {MAX_REFERENCES}")
         if self.headroom < 0 or self.buffer_bytes < 1:
             raise PoolError(
                 f"headroom {self.headroom}, buffer_bytes {self.buffer_bytes}: too small"

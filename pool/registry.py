@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pool.array_cache import ArrayCache
+from pool.bulk_map import BulkMap
 from pool.contiguous_iova import ContiguousIova
 from pool.direct_window import DirectWindowPool
 from pool.dma_pool import DmaPool
@@ -32,6 +33,7 @@ STRATEGIES: Mapping[str, type[BufferPool]] = MappingProxyType(
             PagePool,
             MapPerPacket,
             ArrayCache,
+            BulkMap,
             ContiguousIova,
             DirectWindowPool,
             DmaPool,

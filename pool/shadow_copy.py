@@ -30,6 +30,7 @@ from pool.kept import calls_for, free, leave, leave_all, lend_fresh
 from pool.pool import BufferPool
 from pool.ports import NO_ADDRESS, CopyPages, Host, missing_port
 from pool.steps import (
+    AT,
     BATCH,
     CLOSING,
     HEADROOM,
@@ -45,11 +46,13 @@ from pool.steps import (
 )
 from pool.stores import Stack
 
+SPARE = AT
+"""In ``at``: how many of ``private`` no posted shadow needs."""
 BYTES_COPIED, UNRESERVED = range(OWN, OWN + 2)
 
 
 class ShadowCopyState(NamedTuple):
-    """shadows: frames of those at home; private: frames, one for each shadow that is posted."""
+    """Stacks of frames: shadows at home; private: pages for copies of those posted, and spares."""
 
     at: Ints
     c: Ints
@@ -81,7 +84,7 @@ class ShadowCopy(BufferPool):
             raise missing_port(allocator, CopyPages, self.name)
         super().__init__(allocator, dma, config)
         self.state = ShadowCopyState(
-            *self.common(),
+            *self.common(1),
             np.zeros(BATCH, np.int64),
             stores.make_stack(self.frames),
             stores.make_stack(self.frames),
@@ -126,35 +129,40 @@ def _receive(
 def _give(
     pool: ShadowCopyState, host: Host, n: int, mem: Ints, received: Ints, context: int
 ) -> None:
-    """Private pages are freed; unused shadows are kept, and their private pages freed."""
+    """Private pages are freed; unused shadows are kept, and their private pages for the next."""
     pool.c[GIVEN] += n
     for start in range(0, n, BATCH):
-        count = min(BATCH, n - start)
-        unused = 0
-        for i in range(count):
-            pfn = mem[start + i] >> PAGE_SHIFT
-            if received[start + i]:
-                pool.pfns[i] = pfn
-                continue
-            pool.pfns[i] = stores.pop(pool.private)
-            pool.fresh[unused] = pfn
-            unused += 1
-        free(pool, host, count, pool.pfns)
+        unused = freed = 0
+        for i in range(start, min(start + BATCH, n)):
+            pfn = mem[i] >> PAGE_SHIFT
+            if received[i]:
+                pool.pfns[freed] = pfn
+                freed += 1
+            else:
+                pool.fresh[unused] = pfn
+                unused += 1
+        free(pool, host, freed, pool.pfns)
+        pool.at[SPARE] += unused
         _shadows_home(pool, host, unused, pool.fresh)
+    if pool.at[CLOSING]:
+        _free_spares(pool, host)
 
 
 @implement_close(ShadowCopyState)
 def _close(pool: ShadowCopyState, host: Host) -> int:
     """Unmaps and frees the shadows that are home."""
     pool.at[CLOSING] = 1
+    _free_spares(pool, host)
     leave_all(pool, host, pool.shadows)
     return inflight(pool)
 
 
 @kernel
 def _reserve(pool: ShadowCopyState, host: Host, n: int) -> int:
-    """Sets up to ``n`` private pages aside, allocated singly; how many."""
-    done, more = 0, True
+    """Sets up to ``n`` private pages aside, spares first, then allocated singly; how many."""
+    spare, more = min(n, pool.at[SPARE]), True
+    pool.at[SPARE] -= spare
+    done = spare
     while done < n and more:
         want = min(BATCH, n - done)
         got = ports.alloc_pages(host, want, 0, False, pool.fresh)
@@ -163,9 +171,17 @@ def _reserve(pool: ShadowCopyState, host: Host, n: int) -> int:
         pool.c[SINGLE_CALLS] += calls_for(want, got)
         done += got
         more = got == want
-    pool.c[ALLOCATIONS] += done
+    pool.c[ALLOCATIONS] += done - spare
     pool.c[UNRESERVED] += n - done
     return done
+
+
+@kernel
+def _free_spares(pool: ShadowCopyState, host: Host) -> None:
+    for _ in range(pool.at[SPARE]):
+        pool.pfns[0] = stores.pop(pool.private)
+        free(pool, host, 1, pool.pfns)
+    pool.at[SPARE] = 0
 
 
 @kernel

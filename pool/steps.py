@@ -20,9 +20,11 @@ from pool import ports
 from pool.buffers import PAGE_SHIFT
 from pool.counters import (
     ALLOCATIONS,
+    ATOMICS,
     MAP_ERRORS,
     MAPPED_PAGES,
     MAPS,
+    REFERENCES,
     RELEASED,
     SYNCS_FOR_CPU,
     SYNCS_FOR_DEVICE,
@@ -114,6 +116,13 @@ def lend_part(pool: State, first: int, start: int, place: int, mem: Ints, iova: 
     mem[place] = (first << PAGE_SHIFT) + start
     iova[place] = pool.iova[first] + start
     pool.c[TAKEN] += 1
+
+
+@kernel
+def count_reference(pool: State) -> None:
+    """A reference to a page was taken, or dropped and was not the last: one atomic."""
+    pool.c[ATOMICS] += 1
+    pool.c[REFERENCES] += 1
 
 
 @kernel

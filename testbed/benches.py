@@ -16,7 +16,8 @@ from emulator.faults.injector import Injector
 from emulator.faults.session import FaultySession
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import DeviceLedger, Ledger, Policy
-from emulator.ledger.join import GuestView, Sample
+from emulator.ledger.guest_clock import GuestClock
+from emulator.ledger.join import GuestView
 from emulator.loop import DeviceLoop
 from emulator.nic.config import NicConfig
 from emulator.nic.wire.base import Wire
@@ -76,7 +77,7 @@ class Benches:
         self._make = make
         self.ledger = Ledger(time.monotonic_ns, policy)
         self._benches: dict[str, Bench] = {}
-        self._samples: list[Sample] = []
+        self._clock = GuestClock()
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             for spec in specs:

@@ -134,7 +134,8 @@ def make_environment() -> None:
         return
     say("creating .venv and installing the locked Python packages")
     try:
-        venv.EnvBuilder(with_pip=True, clear=not _works(VENV)).create(VENV)
+        if not _works(VENV):  # it may be the one that runs this
+            venv.EnvBuilder(with_pip=True, clear=True).create(VENV)
     except (OSError, subprocess.CalledProcessError) as error:
         fail(f"python3 -m venv failed ({error}); install python3-venv")
     pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]

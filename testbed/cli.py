@@ -2,7 +2,7 @@
 """The command line of ``dmabed``.
 
 In a guest: run, bench, count, vm, attack, plants, fault, faults, soak. In virtual time: twin,
-compare, sweep, predict. For a device of one's own: serve.
+compare, sweep, predict, reprice. For a device of one's own: serve.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 
 from emulator.errors import DmabedError
 from testbed.cli_twin import add_twin_actions
-from testbed.count.command import add_count
+from testbed.count.command import add_count, add_reprice
 from testbed.faults.command import add_fault_actions
 from testbed.report.progress import RunProgress
 from testbed.report.table import print_report, report_console
 from testbed.report.writer import point_latest, run_folder, write_report
 from testbed.results import RunResult
 from testbed.run import ScenarioRun
-from testbed.scenario import Scenario, bundled_scenarios, load_scenario
+from testbed.scenario import RX_MODES, Scenario, bundled_scenarios, load_scenario
 from testbed.seeds import chosen_seed
 from testbed.serve import serve
 from testbed.shell import guest_shell
@@ -66,9 +66,10 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--out", type=Path, default=OUT, help="where the report's folder is made")
         one.set_defaults(action=action)
     add_count(actions, OUT)
+    add_reprice(actions)
     shell = actions.add_parser("vm", help="a guest shell with the NIC up")
     shell.add_argument("--iommu", choices=ALL_IOMMUS, default="intel-strict")
-    shell.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
+    shell.add_argument("--rx-mode", choices=RX_MODES, default="page_pool")
     shell.set_defaults(action=lambda chosen: asyncio.run(guest_shell(chosen.iommu, chosen.rx_mode)))
     add_fault_actions(actions)
 
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     plants.set_defaults(action=_plants)
     attack = actions.add_parser("attack", help="write to memory the guest has given to others")
     attack.add_argument("--iommu", choices=ALL_IOMMUS[1:], action="append")
-    attack.add_argument("--rx-mode", choices=("page_pool", "map_per_packet"), default="page_pool")
+    attack.add_argument("--rx-mode", choices=RX_MODES, default="page_pool")
     attack.add_argument("--unmap-us", type=int, default=1000, help="added to each unmap")
     attack.add_argument("--out", type=Path, default=OUT, help="where logs and figures are kept")
     attack.set_defaults(action=_attack)

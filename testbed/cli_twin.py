@@ -129,7 +129,13 @@ def _trace(scenario: TwinScenario, chosen: argparse.Namespace) -> None:
 
 # ---------------------------------------------------------------------- many
 def _compare(chosen: argparse.Namespace) -> int:
-    from testbed.comparison import Comparison, amortisation_of, grid_of, queues_of
+    from testbed.comparison import (
+        PUBLISHED_PRESETS,
+        Comparison,
+        amortisation_of,
+        grid_of,
+        queues_of,
+    )
     from testbed.report.table import report_console
     from testbed.report.twin.table import points_table, print_parts
     from testbed.report.twin.writer import write_comparison
@@ -138,7 +144,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 
     base = _load(chosen)
     strategies = _names(chosen.strategies, "strategy", STRATEGY_NAMES)
-    presets = _names(chosen.presets, "preset", PRESET_NAMES)
+    presets = _names(chosen.presets, "preset", PRESET_NAMES, PUBLISHED_PRESETS)
     parts = (grid_of(base, strategies, presets), queues_of(base), amortisation_of(base))
     folder = run_folder(chosen.out, kind="compare")
     scenarios = [scenario for part in parts for scenario in part]
@@ -199,12 +205,14 @@ def _solve(
         return run(store)
 
 
-def _names(text: str | None, what: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def _names(
+    text: str | None, what: str, known: tuple[str, ...], default: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     from emulator.fields import did_you_mean
     from testbed.sweep.errors import VaryError
 
     if text is None:
-        return known
+        return default or known
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in names:
         if name not in known:

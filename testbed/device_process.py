@@ -107,7 +107,7 @@ class DeviceProcess:
 def _serve(
     specs: list[NicSpec], policy: Policy, pipe: Connection, log: Path | None, parent: int
 ) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -123,6 +123,11 @@ def _serve(
         pipe.send(("ok", None))
         laboratory.loop.control(lambda: take_calls(laboratory, pipe), pipe.fileno())
         laboratory.loop.run()
+
+
+def die_with_parent() -> None:
+    """Has this process killed when the one that started it ends, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def take_calls(laboratory: Laboratory, pipe: Connection) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 from emulator.iommu.latency import MESSAGE_TIMEOUT_MS, LatencyModel
 from emulator.ledger.events import EventKind
 from emulator.ledger.facts import Fact
-from emulator.ledger.join import GuestView, Joined, TraceEvent
+from emulator.ledger.guest_clock import Tick
+from emulator.ledger.join import GuestView, Joined
+from emulator.ledger.traced import TraceEvent
 from emulator.nic.wire.base import Wire
 from emulator.nic.wire.generator import Fixed, Generator, GeneratorConfig, Range, Sizes
 from emulator.nic.wire.pcap import PcapWriter, Replay, Tap, read_pcap
@@ -55,6 +57,19 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """Completions written since the rings were started, of all queues.
+
+    quiet: the driver has seen them all and waits for an interrupt of every queue, and nothing waits
+    to be transmitted.
+    """
+
+    received: int
+    transmitted: int
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Exposed:
     """Mappings of a device and what is stale of them; times in ns.
 
@@ -70,6 +85,10 @@ class Exposed:
     open: int
     posted: int
     at_once: int
+
+
+#: Events of a guest's trace that are handled at a time: the loop serves nobody meanwhile.
+PORTION = 128
 
 
 class Laboratory(Misbehaving):
@@ -116,6 +135,18 @@ class Laboratory(Misbehaving):
             raise LaboratoryError(f"{name}: no generator is plugged in; call send first")
         seen = generator.checker
         return Received(seen.frames, seen.corrupt, seen.misordered, seen.others)
+
+    def served(self, name: str) -> Served:
+        """What the NIC has completed, and whether its driver has nothing left to do."""
+        pairs = self._named(name).device.nic.in_use()
+        return Served(
+            received=sum(pair.rx.ring.completed for pair in pairs),
+            transmitted=sum(pair.tx.ring.completed for pair in pairs),
+            quiet=all(
+                pair.moderation.waits and pair.tx.ring.completed == pair.tx.ring.tail
+                for pair in pairs
+            ),
+        )
 
     def link(self, name: str, up: bool) -> None:
         """Plugs the cable in or pulls it out."""
@@ -222,17 +253,32 @@ class Laboratory(Misbehaving):
         """The guest's tracer runs from now on."""
         bench = self._named(name)
         if bench.guest is None:
-            bench.guest = GuestView(self._ledger_of(name), self._samples)
+            bench.guest = GuestView(self._ledger_of(name), self._clock)
         bench.guest.begin(time.monotonic_ns())
 
-    def join_trace(self, name: str, events: list[TraceEvent], lost: int) -> Joined:
-        """Joins what the guest traced since :meth:`trace_begins` with what the device saw."""
-        bench = self._named(name)
-        if bench.guest is None:
-            raise LaboratoryError(f"{name}: no trace to join; call trace_begins first")
-        memories = bench.seat.endpoint.space.memories.values()
+    def traced(self, name: str, events: list[TraceEvent], lost: int) -> None:
+        """What the guest traced next (at most :data:`PORTION` events, so that nobody waits)."""
+        self._guest_of(name).take(events, lost)
+
+    def ticked(self, name: str, tick: Tick) -> None:
+        """All that the guest traced up to ``tick`` is here; :meth:`join_traced` goes on with it."""
+        memories = self._named(name).seat.endpoint.space.memories.values()
         memory = max(memories, key=lambda memory: len(memory.array), default=None)
-        return bench.guest.join(memory, events, lost)
+        self._guest_of(name).ticked(memory, tick)
+
+    def join_traced(self, name: str) -> int:
+        """Joins the next :data:`PORTION` events with what the device saw; how many are left."""
+        return self._guest_of(name).tell(PORTION)
+
+    def trace_ended(self, name: str) -> Joined:
+        """The trace is over, and nothing is under way in the guest."""
+        return self._guest_of(name).settle()
+
+    def _guest_of(self, name: str) -> GuestView:
+        guest = self._named(name).guest
+        if guest is None:
+            raise LaboratoryError(f"{name}: the guest is not traced; call trace_begins first")
+        return guest
 
     def mapped_while_read(self, name: str, by_design: bool) -> None:
         """Whether the driver's strategy keeps pages mapped while the stack reads them."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from testbed.errors import ResultsError
-from testbed.scenario import Case, Iommu, Strategy
+from testbed.scenario import RX_MODES, STRATEGIES, Case, Iommu, RxMode, Strategy
 from testbed.strict_json import AtLeast, decode, parse_json, to_json
 
 #: Changes whenever a field is added, removed or means something else.
@@ -44,7 +44,7 @@ class CaseResult:
         notes: what a reader has to know about this case.
     """
 
-    strategy: Strategy
+    strategy: RxMode
     iommu: Iommu
     frame_bytes: Annotated[int, AtLeast(1)]
     packets: Count
@@ -194,11 +194,17 @@ def baseline(case: CaseResult, cases: tuple[CaseResult, ...]) -> CaseResult | No
 
 
 def find_case(
-    cases: tuple[CaseResult, ...], strategy: Strategy, iommu: Iommu, frame_bytes: int
+    cases: tuple[CaseResult, ...], strategy: RxMode, iommu: Iommu, frame_bytes: int
 ) -> CaseResult | None:
     """The result of one cell of the matrix; None when it was not run."""
     wanted = Case(strategy, iommu, frame_bytes)
     return next((each for each in cases if each.case == wanted), None)
+
+
+def shown_strategies(run: RunResult) -> list[RxMode]:
+    """Those that a picture of the cases has room for: the pair, and what else was run."""
+    ran = {case.strategy for case in run.cases}
+    return [mode for mode in RX_MODES if mode in STRATEGIES or mode in ran]
 
 
 def rate_ratio(case: CaseResult, reference: CaseResult | None) -> float | None:

@@ -13,12 +13,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
 from emulator.ledger.facts import Checked
-from emulator.ledger.join import Joined
 from emulator.nic.config import NicConfig
 from emulator.nic.identity import VENDOR_ID
 from emulator.nic_device import NicDevice
@@ -29,12 +28,13 @@ from testbed.errors import RigError
 from testbed.guest_facts import timed
 from testbed.laboratory import Exposed, Traffic
 from testbed.scenario import Iommu, NicPlan, VmPlan
+from testbed.trace_stream import Devices, TraceStream
 from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
 from vm.guest import Guest
 from vm.invalidation import settle_invalidation
 from vm.machine import GuestConfig, QemuNic, VfioUserDevice
-from vm.trace import GuestTracer
+from vm.trace import BUFFER_KIB, GuestTracer
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
 MAC = bytes.fromhex("02dbed00000a")
@@ -83,21 +83,11 @@ class Steady:
     counts: dict[str, Any]
 
 
-class Devices(Protocol):
-    """Where the device side is: a :class:`DeviceProcess`, or a simulator."""
-
-    @property
-    def pid(self) -> int:
-        """Of its process."""
-        ...
-
-    def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
-        """Calls a method of its :class:`testbed.laboratory.Laboratory`."""
-        ...
-
-
 class Rig:
-    """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`."""
+    """A booted guest with the device ``nic``, its driver not loaded; see :func:`open_rig`.
+
+    specs, policy: of its device process.
+    """
 
     def __init__(
         self,
@@ -108,7 +98,10 @@ class Rig:
     ) -> None:
         self.guest, self.devices = guest, devices
         self.modules, self.nics = modules, tuple(nics)
+        self.specs: tuple[NicSpec, ...] = ()
+        self.policy = Policy()
         self.interface = ""
+        self._trace: TraceStream | None = None
 
     # ------------------------------------------------------------------ the driver
     async def load(self, strategy: str, nic: NicPlan | None = None, parameters: str = "") -> None:
@@ -147,12 +140,10 @@ class Rig:
         """The module that counts, and with ``verify`` checks, every test frame that arrives."""
         await self.guest.insmod(self.modules["dmabed_sink"], f"verify={int(verify)}")
 
-    async def await_device(self) -> None:
-        """Returns when the guest has found the NIC: at once, unless it was just plugged in."""
-        vendor = f"{VENDOR_ID:#06x}"
-        await self._until(
-            f"grep -q {vendor} /sys/bus/pci/devices/*/vendor", _CARRIER_S, "the NIC to be found"
-        )
+    async def await_device(self, count: int = 1) -> None:
+        """Returns when the guest has found ``count`` NICs, those that died since included."""
+        found = f"grep -l {VENDOR_ID:#06x} /sys/bus/pci/devices/*/vendor | wc -l"
+        await self._until(f"[ $({found}) -ge {count} ]", _CARRIER_S, "the NIC to be found")
 
     async def interfaces(self) -> list[str]:
         """Names of the interfaces of our driver, in the order in which the NICs were named.
@@ -200,26 +191,20 @@ class Rig:
         )
         return [Path(path).name for path in sorted(found.stdout.split())]
 
-    async def trace_begin(self) -> GuestTracer:
-        """The guest traces its DMA API from now on; end it with :meth:`trace_join`."""
-        tracer = GuestTracer(self.guest)
-        await tracer.begin()
-        for name in self.nics:
-            self.devices.call("trace_begins", name)
-        return tracer
+    async def trace(self, buffer_kib: int = BUFFER_KIB) -> TraceStream:
+        """The guest's DMA API, traced and streamed to the ledger of each NIC from now on.
 
-    async def trace_join(self, tracer: GuestTracer) -> dict[str, Joined]:
-        """Ends the trace; every NIC's ledger is told its part, on its own clock."""
-        trace = await tracer.end()
-        parts = [
-            (name, trace.of(address))
-            for name, address in zip(self.nics, await self.addresses(), strict=True)
-        ]
-        parts.sort(key=lambda part: -len(part[1]))  # the busiest knows the clock best
-        return {
-            name: self.devices.call("join_trace", name, events, trace.lost)
-            for name, events in parts
-        }
+        End it with :meth:`~testbed.trace_stream.TraceStream.end`.
+        """
+        addresses = dict(zip(self.nics, await self.addresses(), strict=True))
+        self._trace = TraceStream(GuestTracer(self.guest, buffer_kib), self.devices, addresses)
+        await self._trace.begin()
+        return self._trace
+
+    async def close(self) -> None:
+        """Nothing of the guest is waited for any longer."""
+        if self._trace is not None:
+            await self._trace.abandon()
 
     async def check_guest(self) -> list[str]:
         """Tells the ledger what the guest's kernel complained of so far, and returns it."""
@@ -324,12 +309,13 @@ async def open_rig(
     model: type[NicDevice] = NicDevice,
     qemu_args: Sequence[str] = (),
     faulty: bool = False,
+    free_ports: int = 0,
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
     driver: the modules' source. model: of our NICs. qemu_args: appended to QEMU's command line.
-    faulty: our NICs can be ordered to misbehave.
+    faulty: our NICs can be ordered to misbehave. free_ports: see :class:`vm.machine.GuestConfig`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(driver)}
@@ -344,13 +330,19 @@ async def open_rig(
         cpus=vm.cpus,
         devices=[*(VfioUserDevice(str(spec.socket)) for spec in specs), *others],
         modules=loaded,
+        free_ports=free_ports,
         qemu_args=qemu_args,
     )
     policy = Policy(lazy=iommu.endswith("lazy"))
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
             await settle_invalidation(guest)
-            yield Rig(guest, devices, modules, nics)
+            rig = Rig(guest, devices, modules, nics)
+            rig.specs, rig.policy = tuple(specs), policy
+            try:
+                yield rig
+            finally:
+                await rig.close()
 
 
 def _mac(index: int) -> bytes:

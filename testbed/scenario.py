@@ -35,9 +35,22 @@ from vm.machine import Iommu as Iommu
 T = TypeVar("T")
 
 Strategy = Literal["page_pool", "map_per_packet"]
+RxMode = Literal[
+    "page_pool",
+    "map_per_packet",
+    "array_cache",
+    "half_page_flip",
+    "order_fallback",
+    "order0_recycle",
+    "shadow_copy",
+    "bulk_map",
+]
+"""The kernel driver's ``rx_mode``, in the order of its table (dmabed_rx_modes.c)."""
 BenchNic = Literal["dmabed page_pool", "dmabed map_per_packet", "virtio-net", "e1000e", "igb"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+"""The pair that the run's curve and findings put side by side."""
+RX_MODES: tuple[RxMode, ...] = get_args(RxMode)
 SCENARIO_DIR = Path(__file__).parent / "scenarios"
 PRESET_DIR = Path(__file__).parent.parent / "emulator" / "iommu" / "presets"
 
@@ -55,7 +68,7 @@ _WARMUP = Number(0, 60, "seconds")
 class Case:
     """One cell of the matrix."""
 
-    strategy: Strategy
+    strategy: RxMode
     iommu: Iommu
     frame_bytes: int
 
@@ -71,7 +84,7 @@ class CaseMatrix:
     Exactly one of ``packets`` and ``seconds`` ends a case. Warm-up is not measured.
     """
 
-    strategies: Annotated[tuple[Strategy, ...], ListOf(Choice(STRATEGIES))]
+    strategies: Annotated[tuple[RxMode, ...], ListOf(Choice(RX_MODES))]
     iommus: Annotated[tuple[Iommu, ...], ListOf(Choice(ALL_IOMMUS))]
     frame_bytes: Annotated[tuple[int, ...], _FRAMES]
     packets: Annotated[int | None, Integer(1, 1_000_000_000)] = None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from emulator.nic.wire.peer import PEER_IP
 from testbed.rig import GUEST_ADDRESS, open_rig
-from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
+from testbed.scenario import Iommu, NicPlan, RxMode, VmPlan
 from vm.artifacts import setup
 from vm.kernel_config import flavour_for
 from vm.terminal import shell_on_terminal
@@ -22,7 +22,7 @@ exit or Ctrl-] ends the guest.
 """
 
 
-async def guest_shell(iommu: Iommu, strategy: Strategy) -> int:
+async def guest_shell(iommu: Iommu, strategy: RxMode) -> int:
     """Boots, brings the NIC up and hands the terminal over; returns the exit status."""
     artifacts = setup(print, flavour=flavour_for([iommu]))
     with tempfile.TemporaryDirectory(prefix="dmabed-vm-") as folder:

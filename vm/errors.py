@@ -26,6 +26,10 @@ class TransferError(VmError):
     """The guest refused to write or read a file; the text names the path and the errno."""
 
 
+class TraceError(VmError):
+    """The guest's trace cannot be had or read; the text says what is missing or wrong."""
+
+
 class CommandFailed(VmError):
     """A checked command ended with a status other than 0."""
 

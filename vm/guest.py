@@ -65,6 +65,7 @@ class Guest:
         self._process: QemuProcess | None = None
         self._agent: AgentClient | None = None
         self._console_writer: asyncio.StreamWriter | None = None
+        self._trace: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._log: BinaryIO | None = None
 
     async def __aenter__(self) -> "Guest":
@@ -101,7 +102,7 @@ class Guest:
 
     async def _launch(self, incoming: Path | None) -> None:
         boot = await asyncio.to_thread(self.artifacts.boot_files, self.config)
-        pairs = [socket.socketpair() for _ in range(3)]
+        pairs = [socket.socketpair() for _ in range(4)]
         theirs = [pair[1] for pair in pairs]
         channels = Channels(*(end.fileno() for end in theirs))
         qemu = self.artifacts.qemu
@@ -111,8 +112,9 @@ class Guest:
         self._process = await QemuProcess.start(qemu, arguments, [end.fileno() for end in theirs])
         for end in theirs:
             end.close()
-        agent, qmp, console = (pair[0] for pair in pairs)
+        agent, qmp, console, trace = (pair[0] for pair in pairs)
         self._agent = AgentClient(*await asyncio.open_connection(sock=agent))
+        self._trace = await asyncio.open_connection(sock=trace)
         console_streams = await asyncio.open_connection(sock=console)
         self._console_writer = console_streams[1]
         console_task = self._watch(self._watch_console(console_streams[0]))
@@ -156,6 +158,8 @@ class Guest:
         if self._agent is not None:
             self._agent.fail(VmError("the guest was stopped"))
             await self._agent.close()
+        if self._trace is not None:
+            self._trace[1].close()
         if self._console_writer is not None:
             self._console_writer.close()
         if self._log is not None:
@@ -216,6 +220,17 @@ class Guest:
             self._console_writer.write(data)
 
     # Outside the guest
+
+    def qemu_said(self) -> list[str]:
+        """The last lines that QEMU printed."""
+        return [] if self._process is None else self._process.said
+
+    @property
+    def trace_port(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The host's end of the port that a trace is streamed through, see `vm.trace`."""
+        if self._trace is None:
+            raise VmError("the guest was not started")
+        return self._trace
 
     @property
     def pid(self) -> int:

@@ -207,11 +207,12 @@ class Platform:
 
 @dataclass(frozen=True)
 class Channels:
-    """File descriptors QEMU inherits: sockets for the serial console, the agent and QMP."""
+    """File descriptors QEMU inherits: sockets for the console, the agent, QMP and the trace."""
 
     agent: int
     qmp: int
     console: int
+    trace: int
 
 
 def kernel_command_line(config: GuestConfig, platform: Platform) -> str:
@@ -279,6 +280,8 @@ def _channel_arguments(channels: Channels, qemu_version: tuple[int, ...]) -> lis
         *("-device", "virtio-serial-pci,addr=1d.0"),
         *("-chardev", f"socket,id=agent,fd={channels.agent}"),
         *("-device", "virtserialport,chardev=agent,name=dmabed.agent"),
+        *("-chardev", f"socket,id=trace,fd={channels.trace}"),
+        *("-device", "virtserialport,chardev=trace,name=dmabed.trace"),
         *("-chardev", f"socket,id=qmp,fd={channels.qmp}"),
         *_monitor(qemu_version),
     ]

@@ -74,6 +74,11 @@ class QemuProcess:
         if self._process.returncode is None:
             self._process.kill()
 
+    @property
+    def said(self) -> list[str]:
+        """The last lines that QEMU printed."""
+        return list(self._said)
+
     def obituary(self) -> str:
         """How QEMU ended and what it printed."""
         status = self._process.returncode

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The host-to-agent protocol: frames and their codec, without I/O.
+"""The protocol between host and agent: frames and their codec, without I/O.
 
 A frame is a 12-byte little-endian header (payload length, request id, frame type, three reserved
 bytes) and a payload of at most `MAX_PAYLOAD` bytes.  Every request carries an id of the host's
@@ -30,12 +30,16 @@ class FrameType(enum.IntEnum):
     PUSH = 4  # file mode (u32) and path; DATA and END follow
     PULL = 5  # zero (u32) and path
     DATA = 6  # file contents, either direction
-    END = 7  # the pushed file is complete
+    END = 7  # the pushed file is complete, or the trace is over
+    TICK = 8  # on the trace port: NOW comes at once, then EVENTS, then DRAINED
     PONG = 64
     STDOUT = 65
     STDERR = 66
     EXIT = 67  # i32: exit status, or minus the signal that ended the command
     DONE = 68  # i32: 0, or the errno of a transfer or of a command that could not start
+    NOW = 69  # u64: the guest's clock, in ns
+    EVENTS = 70  # id: CPU; a page of its ring buffer, cut off behind its data
+    DRAINED = 71  # every event from before NOW was sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,111 +1,232 @@
 # SPDX-License-Identifier: MIT
-"""The guest's own tracer: which events, on which clock, and what its lines say.
+"""The guest's trace, streamed while it runs: events with exact times, and every one that is lost.
 
-Events of the DMA API, of page pools and of the IOMMU's page tables come from the kernel's
-tracepoints (6.12 or newer has all of them); where an skb head is built comes from a probe on
-napi_build_skb(). All of it is switched on and read through tracefs.
+A tracing instance of its own (so that nobody else's tracing is disturbed) records on the monotonic
+clock; a helper in the guest sends its ring buffers' pages over a port of their own whenever it is
+told to (`vm/agent/trace.c`). So the store is the guest's ring buffers, of a size given here, and
+the host holds what lies between two ticks. What the buffers overwrite is counted, never silent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+import struct
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from emulator.ledger.join import Traced, TraceEvent
-from vm.errors import VmError
+from emulator.iommu.mapping import PAGE_SHIFT
+from emulator.ledger.guest_clock import Tick
+from emulator.ledger.traced import Traced, TraceEvent
+from vm.errors import ProtocolError, TraceError
 from vm.guest import Guest
+from vm.protocol import Decoder, Frame, FrameType, encode
+from vm.ring_page import HEADER_PAGE, read_page
+from vm.trace_format import PROBE, PROBE_TEXT, SHAPES, Told, TraceFormat
 
 TRACEFS = "/sys/kernel/tracing"
-EVENTS = (
-    "dma/dma_map_page", "dma/dma_unmap_page", "dma/dma_alloc", "dma/dma_free",
-    "iommu/map", "page_pool/page_pool_state_hold", "page_pool/page_pool_state_release",
-)  # fmt: skip
-PROBE = "p:dmabed/head napi_build_skb data=$arg1"
-#: Physical addresses below this are offsets in guest memory on the machine we boot; the kernel's
-#: linear map begins at a multiple of it, so the low bits of a linear address are the physical one.
-PHYSICAL_MAX = 1 << 30
-
-_LINE = re.compile(r"\s(\d+)\.(\d{6}): (\w+): (.*)")
-_DMA = re.compile(r"(\S+) dir=\w+ dma_addr=([0-9a-f]+) size=(\d+)(?: phys_addr=([0-9a-f]+))?")
-_TABLE = re.compile(r"iova=0x([0-9a-f]+) .* size=(\d+)")
-_KINDS = {
-    "dma_map_page": Traced.MAPPED,
-    "dma_unmap_page": Traced.UNMAPPED,
-    "dma_alloc": Traced.ALLOCATED,
-    "dma_free": Traced.FREEING,
-}
+INSTANCE = f"{TRACEFS}/instances/dmabed"
+BUFFER_KIB = 8192
+_ANSWER_S = 30.0
+_NOW = struct.Struct("<Q")
+_BEGIN = (
+    f"cd {TRACEFS} && (grep -q {PROBE} kprobe_events || echo '{PROBE_TEXT}' >kprobe_events)"
+    f" && mkdir -p {INSTANCE} && cd {INSTANCE} && echo 0 >tracing_on && echo mono >trace_clock"
+    " && echo {kib} >buffer_size_kb && for e in {events}; do"
+    ' [ ! -e events/$e/enable ] || {{ echo 1 >events/$e/enable && echo "== $e"'
+    " && cat events/$e/format || exit 1; }}; done && cat {tracefs}/events/header_page"
+)
+_END = (
+    f"cd {INSTANCE} && cat per_cpu/cpu*/stats; cd {TRACEFS}; echo 0 >{INSTANCE}/events/enable;"
+    f" rmdir {INSTANCE}"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """Events in order, each with its device (its PCI address; None: the event names none)."""
+class TraceBatch(NamedTuple):
+    """What the guest traced between two ticks, in order, each event with the device it names.
 
-    events: tuple[tuple[str | None, TraceEvent], ...]
+    lost: events that a ring buffer overwrote meanwhile. tick: the guest's clock at the end.
+    """
+
+    events: list[Told]
     lost: int
+    tick: Tick
 
     def of(self, device: str) -> list[TraceEvent]:
-        """Those of ``device`` and those of none."""
+        """Those of ``device`` (its PCI address) and those of none."""
         return [event for name, event in self.events if name in (None, device)]
+
+
+class PoolOwners:
+    """Whose a page_pool is: its tracepoints name no device, but the page was mapped just before.
+
+    A pool that maps nothing is nobody's: its device is named "".
+    """
+
+    def __init__(self) -> None:
+        self._owner: dict[int, str] = {}
+        self._mapped: dict[int, tuple[int, str]] = {}
+
+    def named(self, cpu: int, told: Told) -> Told:
+        """``told``, with the pool's device if it is of a pool; in the order of ``cpu``."""
+        name, event = told
+        if event.kind is Traced.MAPPED and name is not None:
+            self._mapped[cpu] = event.phys >> PAGE_SHIFT, name
+        if event.kind not in (Traced.HOLD, Traced.RELEASE):
+            return told
+        frame, device = self._mapped.get(cpu, (-1, ""))
+        if event.kind is Traced.HOLD and frame == event.iova:
+            self._owner[event.phys] = device
+        return self._owner.get(event.phys, ""), event
+
+
+class TraceAssembler:
+    """Makes batches of the helper's frames, without I/O; holds what one tick brought."""
+
+    def __init__(self, formats: TraceFormat) -> None:
+        self._formats = formats
+        self._told: list[Told] = []
+        self._early: list[Told] = []
+        self._lost = 0
+        self._pools = PoolOwners()
+        self.read = self.lost = 0
+
+    def page(self, cpu: int, page: bytes) -> None:
+        """One page of ``cpu``, its next.
+
+        Raises:
+            TraceError: it is damaged.
+        """
+        events, lost = read_page(page)
+        self.read += len(events)
+        self._lost += lost
+        told = filter(None, map(self._formats.read, events))
+        self._told += [self._pools.named(cpu, one) for one in told]
+
+    def drained(self, tick: Tick) -> TraceBatch:
+        """Everything up to the tick is here: its batch. What is younger waits for the next."""
+        told = [*self._early, *self._told]
+        told.sort(key=lambda one: one[1].time_ns)
+        self._early = [one for one in told if one[1].time_ns > tick.guest_ns]
+        self._told = []
+        lost, self._lost = self._lost, 0
+        self.lost += lost
+        return TraceBatch(told[: len(told) - len(self._early)], lost, tick)
 
 
 class GuestTracer:
     """The tracer of ``guest``; ``buffer_kib`` for each CPU."""
 
-    def __init__(self, guest: Guest, buffer_kib: int = 16384) -> None:
+    def __init__(self, guest: Guest, buffer_kib: int = BUFFER_KIB) -> None:
         self._guest, self._buffer_kib = guest, buffer_kib
+        self._frames = _Frames(guest)
+        self._helper: asyncio.Task[object] | None = None
+        self._assembler: TraceAssembler | None = None
+        self._ticks = 0
 
     async def begin(self) -> None:
-        """Traces from now on, into an empty buffer.
+        """Sets up the tracer and its helper; nothing is recorded before :meth:`start`.
 
         Raises:
-            VmError: the kernel has none of these tracepoints.
+            TraceError: the kernel lacks a tracepoint, or its pages are of a kind we cannot read.
         """
-        events = " ".join(EVENTS)
-        script = (
-            f"cd {TRACEFS} && echo 0 >tracing_on && echo mono >trace_clock"
-            f" && echo {self._buffer_kib} >buffer_size_kb && echo >trace"
-            f" && (grep -q dmabed/head kprobe_events || echo '{PROBE}' >kprobe_events)"
-            f" && for e in {events} dmabed/head; do echo 1 >events/$e/enable || exit 1; done"
-            " && echo 1 >tracing_on"
-        )
+        events = " ".join(SHAPES)
+        script = _BEGIN.format(kib=self._buffer_kib, events=events, tracefs=TRACEFS)
         done = await self._guest.run(script, check=False)
         if done.status:
-            raise VmError(
-                f"the guest's kernel cannot trace its DMA API: {done.stderr.strip()}; "
-                "it needs Linux 6.12 or newer with CONFIG_KPROBE_EVENTS"
+            raise TraceError(
+                f"the guest's kernel cannot trace its DMA API: {done.stderr.strip()}; it needs "
+                "Linux 6.12 or newer with CONFIG_KPROBE_EVENTS"
             )
+        self._assembler = TraceAssembler(TraceFormat(_formats(done.stdout)))
+        run = self._guest.run(f"/init trace {INSTANCE}", timeout_s=None)
+        self._helper = asyncio.create_task(run)
 
-    async def end(self) -> Trace:
-        """Stops, and reads what there is."""
-        run = self._guest.run
-        await run(f"cd {TRACEFS} && echo 0 >tracing_on && echo 0 >events/enable")
-        lost = await run(f"cat {TRACEFS}/per_cpu/cpu*/stats")
-        text = await run(f"cat {TRACEFS}/trace", timeout_s=120)
-        await run(f"cd {TRACEFS} && echo >trace && echo 64 >buffer_size_kb")
-        dropped = re.findall(r"^(?:overrun|dropped events): (\d+)", lost.stdout, re.M)
-        return Trace(tuple(parse(text.stdout)), sum(map(int, dropped)))
+    async def start(self) -> None:
+        """Records from now on."""
+        await self._guest.run(f"echo 1 >{INSTANCE}/tracing_on")
+
+    async def tick(self) -> TraceBatch:
+        """All that was traced since the last tick.
+
+        Raises:
+            TraceError: the helper is gone or silent, or sends what is no trace.
+        """
+        self._ticks += 1
+        try:
+            return await asyncio.wait_for(self._tick(self._ticks), _ANSWER_S)
+        except TimeoutError:
+            raise TraceError(f"the guest's trace helper was silent for {_ANSWER_S} s") from None
+        except ProtocolError as error:
+            raise TraceError(f"the guest's trace helper: {error}") from error
+
+    async def end(self) -> TraceBatch:
+        """Stops; the last batch, and in it events that no page told to be lost.
+
+        Raises:
+            TraceError: as :meth:`tick`.
+        """
+        await self._guest.run(f"echo 0 >{INSTANCE}/tracing_on")
+        last = await self.tick()
+        self._frames.send(Frame(FrameType.END, 0))
+        assert self._helper is not None and self._assembler is not None
+        await self._helper
+        stats = (await self._guest.run(_END)).stdout
+        counted = re.findall(r"^(?:overrun|commit overrun|dropped events): (\d+)", stats, re.M)
+        hidden = max(sum(map(int, counted)) - self._assembler.lost, 0)
+        return last._replace(lost=last.lost + hidden)
+
+    def abandon(self) -> None:
+        """The guest is about to be ended, or is lost."""
+        if self._helper is not None:
+            self._helper.cancel()
+            self._helper.add_done_callback(lambda helper: helper.cancelled() or helper.exception())
+
+    async def _tick(self, number: int) -> TraceBatch:
+        assert self._assembler is not None
+        sent_ns, guest_ns, received_ns = time.monotonic_ns(), 0, 0
+        self._frames.send(Frame(FrameType.TICK, number))
+        while True:
+            frame = await self._frames.receive()
+            if frame.type is FrameType.EVENTS:
+                self._assembler.page(frame.id, frame.payload)
+            elif frame.type is FrameType.NOW and frame.id == number:
+                received_ns = time.monotonic_ns()
+                guest_ns = _NOW.unpack(frame.payload)[0]
+            elif frame.type is FrameType.DRAINED and frame.id == number:
+                return self._assembler.drained(Tick(sent_ns, guest_ns, received_ns))
 
 
-def parse(text: str) -> Iterator[tuple[str | None, TraceEvent]]:
-    """The events in the text of tracefs' ``trace``, in order; lines of others are passed over."""
-    for line in text.splitlines():
-        match = _LINE.search(line)
-        if match is not None:
-            seconds, micros, name, rest = match.groups()
-            time_ns = int(seconds) * 1_000_000_000 + int(micros) * 1000
-            yield from _event(time_ns, name, rest)
+class _Frames:
+    """Frames on the guest's trace port."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._reader, self._writer = guest.trace_port
+        self._decoder = Decoder()
+        self._waiting: Iterator[Frame] = iter(())
+
+    def send(self, frame: Frame) -> None:
+        self._writer.write(encode(frame))
+
+    async def receive(self) -> Frame:
+        while (frame := next(self._waiting, None)) is None:
+            data = await self._reader.read(1 << 18)
+            if not data:
+                raise TraceError("the guest is gone, and with it its trace")
+            self._waiting = iter(self._decoder.feed(data))
+        return frame
 
 
-def _event(time_ns: int, name: str, rest: str) -> Iterator[tuple[str | None, TraceEvent]]:
-    if name in _KINDS and (found := _DMA.match(rest)):
-        device, iova, size, phys = found.groups()
-        place = int(iova, 16), int(size), int(phys or "0", 16)
-        yield device, TraceEvent(time_ns, _KINDS[name], *place)
-    elif name == "map" and (found := _TABLE.search(rest)):
-        yield None, TraceEvent(time_ns, Traced.TABLE, int(found[1], 16), int(found[2]))
-    elif name == "head" and (found := re.search(r"data=0x([0-9a-f]+)", rest)):
-        yield None, TraceEvent(time_ns, Traced.HEAD, int(found[1], 16) % PHYSICAL_MAX)
-    elif name.startswith("page_pool_state_") and (found := re.search(r"pfn=0x([0-9a-f]+)", rest)):
-        kind = Traced.HOLD if name.endswith("hold") else Traced.RELEASE
-        yield None, TraceEvent(time_ns, kind, int(found[1], 16))
+def _formats(said: str) -> dict[str, str]:
+    """The format files in what the script printed; what follows them is the page's own.
+
+    Raises:
+        TraceError: pages of another layout.
+    """
+    text, header, page = said.partition("\tfield: u64 timestamp")
+    words = re.sub(r"\s+", " ", header + page)
+    if not all(field in words for field in HEADER_PAGE):
+        raise TraceError(f"this kernel's trace pages are not as we read them: {words.strip()}")
+    parts = [part.partition("\n") for part in text.split("== ")[1:]]
+    return {name: body for name, _, body in parts}

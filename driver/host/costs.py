@@ -123,7 +123,8 @@ def _entry(
     source = entry["source"]
     if not isinstance(source, str) or not SOURCE.fullmatch(source):
         raise PresetError(
-            f"{line}: source of {key} must begin 'costs.md: <row>' or 'assumption: <why>'"
+            f"{line}: source of {key} must begin 'costs.md: <row>', 'counted: <cells>' or "
+            "'assumption: <why>'"
         )
     sources[f"{table}.{key}" if table else key] = source
     return entry["value"]

@@ -10,10 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.faults.fault import Bench, Fault, Outcome
-from emulator.faults.plan import FaultSpec
+from emulator.faults.fault import Fault, Outcome
 from emulator.faults.ports import DmaLayer, Ports
-from emulator.faults.trigger import Trigger
 from emulator.frames import FrameBatch
 from emulator.iommu.mapping import IOVA_END, PAGE_SHIFT, PAGE_SIZE
 from emulator.ports import DmaPort, RingKind
@@ -70,8 +68,8 @@ class ReusedAddress(RogueAccess):
     expect = frozenset({Outcome.REFUSED, Outcome.SURVIVED})
     default = "times = 4"
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._known: dict[int, int] = {}
 
     def targets(self) -> list[Target]:

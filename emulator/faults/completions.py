@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.faults.fault import CANARY, Bench, Fault, Outcome
-from emulator.faults.plan import FaultSpec
+from emulator.faults.fault import CANARY, Fault, Outcome
 from emulator.faults.ports import CompletionPort, Ports, Publication
-from emulator.faults.trigger import NS_PER_US, Trigger
+from emulator.faults.trigger import NS_PER_US
 from emulator.faults.watch import PHASE, WatchedRing
 from emulator.nic.descriptors import RX_DESC
 from emulator.nic.registers import DMABED_COMPLETION_STATUS_EOP, DMABED_COMPLETION_STATUS_SOP
@@ -87,8 +86,8 @@ class TornCompletion(CompletionFault):
     shows = "a driver that finds half a completion does not act on the other half"
     expect = LOST | {Outcome.SURVIVED}
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._repair: tuple[WatchedRing, Publication, CompletionPort] | None = None
         self._due_ns = 0
 
@@ -202,6 +201,7 @@ class EarlyCompletion(CompletionFault):
         told = self.bench.watch.port
         told.returned(self.bench.now_ns, batch.queue, RingKind.RX_DESC, iovas, lengths)
         port.publish(replace(batch, index=at, entries=lie))
+        self.bench.watch.early[batch.queue] = at + 1
 
 
 class BadIndex(CompletionFault):
@@ -270,8 +270,8 @@ class ManyFragments(CompletionFault):
     expect = frozenset({Outcome.DETECTED})
     receive_only = True
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._left = self._bytes = 0
 
     def publish(self, batch: Publication, port: CompletionPort) -> None:

@@ -93,6 +93,10 @@ class Fault:
     def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
         self.spec, self.trigger, self.bench = spec, trigger, bench
         self.refused = self.landed = 0
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Sets up what the fault itself remembers."""
 
     def wrap(self, ports: Ports) -> Ports:
         """``ports`` with those that it spoils wrapped."""

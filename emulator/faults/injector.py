@@ -175,13 +175,17 @@ class Injector:
         """Violations by rule that no fault ordered: the driver's, or the emulator's."""
         return dict(Counter(self._log.counts) - self.ordered)
 
+    def map_refused(self, iova: int, size: int, now_ns: int) -> None:
+        """The host was refused a map, by order: what comes of that is nobody's fault."""
+        self._ledger.map_refused(now_ns, iova, size)
+
     def report(self) -> FaultReport:
         """What was done so far."""
         return FaultReport(
             counts=dict(self.counts),
             refused=self.refused + sum(fault.refused for fault in self.armed),
             landed=self.landed + sum(fault.landed for fault in self.armed),
-            by_order=dict(self.ordered),
+            by_order=dict(self.ordered + self._log.ordered),
             first_ns=self.lines[0].time_ns if self.lines else None,
             last_ns=self.lines[-1].time_ns if self.lines else None,
             lines=tuple(map(str, self.lines[-100:])),

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
-from emulator.faults.fault import Bench, Fault, Outcome
+from emulator.faults.fault import Fault, Outcome
 from emulator.faults.places import QueueRegister, place_of
-from emulator.faults.plan import FaultSpec
 from emulator.faults.ports import BusLayer, IrqLayer, Ports
-from emulator.faults.trigger import NS_PER_US, Trigger
+from emulator.faults.trigger import NS_PER_US
 from emulator.nic.identity import FIRST_QUEUE_VECTOR
 from emulator.ports import IrqPort
 
@@ -17,7 +17,7 @@ CURED = frozenset({Outcome.RECOVERED, Outcome.SURVIVED})
 
 
 class _Irq(IrqLayer):
-    def __init__(self, port: IrqPort, fault: LostInterrupt | WrongVector) -> None:
+    def __init__(self, port: IrqPort, fault: VectorFault) -> None:
         super().__init__(port)
         self._fault = fault
 
@@ -25,7 +25,26 @@ class _Irq(IrqLayer):
         self._fault.raised(vector, self.port)
 
 
-class LostInterrupt(Fault):
+class VectorFault(Fault):
+    """Does something else where an interrupt is to be raised."""
+
+    def wrap(self, ports: Ports) -> Ports:
+        """See :class:`Fault`."""
+        return replace(ports, irq=_Irq(ports.irq, self))
+
+    def raised(self, vector: int, port: IrqPort) -> None:
+        """The NIC raises ``vector``."""
+        if self.trigger.fits(vector=vector) and self.trigger.strikes(self.bench.now_ns):
+            self.instead(vector, port)
+        else:
+            port.raise_vector(vector)
+
+    def instead(self, vector: int, port: IrqPort) -> None:
+        """What happens in place of ``vector``."""
+        raise NotImplementedError
+
+
+class LostInterrupt(VectorFault):
     """An interrupt is not raised."""
 
     number, name = "X-40", "lost-interrupt"
@@ -33,19 +52,12 @@ class LostInterrupt(Fault):
     expect = CURED
     default = "after_us = 500000\ntimes = 2"
 
-    def wrap(self, ports: Ports) -> Ports:
-        """See :class:`Fault`."""
-        return replace(ports, irq=_Irq(ports.irq, self))
-
-    def raised(self, vector: int, port: IrqPort) -> None:
-        """The NIC raises ``vector``."""
-        if self.trigger.fits(vector=vector) and self.trigger.strikes(self.bench.now_ns):
-            self.did(f"vector {vector} not raised")
-            return
-        port.raise_vector(vector)
+    def instead(self, vector: int, port: IrqPort) -> None:
+        """Nothing."""
+        self.did(f"vector {vector} not raised")
 
 
-class WrongVector(Fault):
+class WrongVector(VectorFault):
     """The interrupt of one vector arrives as another's: ``amount``, or the next."""
 
     number, name = "X-42", "wrong-vector"
@@ -53,17 +65,11 @@ class WrongVector(Fault):
     expect = CURED
     default = "after_us = 500000\ntimes = 2"
 
-    def wrap(self, ports: Ports) -> Ports:
-        """See :class:`Fault`."""
-        return replace(ports, irq=_Irq(ports.irq, self))
-
-    def raised(self, vector: int, port: IrqPort) -> None:
-        """The NIC raises ``vector``."""
-        if self.trigger.fits(vector=vector) and self.trigger.strikes(self.bench.now_ns):
-            other = self.amount(vector + 1)
-            self.did(f"vector {other} raised in place of {vector}")
-            vector = other
-        port.raise_vector(vector)
+    def instead(self, vector: int, port: IrqPort) -> None:
+        """The other vector."""
+        other = self.amount(vector + 1)
+        self.did(f"vector {other} raised in place of {vector}")
+        port.raise_vector(other)
 
 
 class InterruptStorm(Fault):
@@ -162,38 +168,36 @@ class SlowRegister(RegisterFault):
         return value
 
 
-class LostDoorbell(RegisterFault):
+class LostWrite(RegisterFault):
+    """Writes to the queues' ``registers`` do not arrive."""
+
+    registers: ClassVar[tuple[str, ...]]
+    expect = CURED
+    default = "after_us = 500000\ntimes = 2"
+
+    def swallows(self, offset: int, value: int, now_ns: int) -> bool:
+        """See :class:`RegisterFault`."""
+        place = place_of(offset)
+        if not self.strikes_at(place, *self.registers):
+            return False
+        self.did(f"{place} = {value:#x} lost")
+        return True
+
+
+class LostDoorbell(LostWrite):
     """A doorbell does not arrive."""
 
     number, name = "X-43", "lost-doorbell"
     shows = "a doorbell that is lost is rung again by the next one, or by the driver's timer"
-    expect = CURED
-    default = "after_us = 500000\ntimes = 2"
-
-    def swallows(self, offset: int, value: int, now_ns: int) -> bool:
-        """See :class:`RegisterFault`."""
-        place = place_of(offset)
-        if not self.strikes_at(place, "RX_TAIL", "TX_TAIL") or place is None:
-            return False
-        self.did(f"{place} = {value} lost")
-        return True
+    registers = ("RX_TAIL", "TX_TAIL")
 
 
-class LostArm(RegisterFault):
+class LostArm(LostWrite):
     """A request for an interrupt does not arrive."""
 
     number, name = "X-43", "lost-arm"
     shows = "a queue that was never armed is armed again by the driver's timer"
-    expect = CURED
-    default = "after_us = 500000\ntimes = 2"
-
-    def swallows(self, offset: int, value: int, now_ns: int) -> bool:
-        """See :class:`RegisterFault`."""
-        place = place_of(offset)
-        if not self.strikes_at(place, "ARM") or place is None:
-            return False
-        self.did(f"{place} = {value:#x} lost")
-        return True
+    registers = ("ARM",)
 
 
 class BackwardsIndex(RegisterFault):
@@ -222,8 +226,8 @@ class LinkFlap(Fault):
     expect = CURED | {Outcome.DETECTED}
     default = "nth = 3\nlasting_us = 5000"
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._down = False
 
     def act(self, now_ns: int) -> int | None:

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emulator.faults.addresses import RogueAccess, Target
-from emulator.faults.fault import Bench, Fault, Outcome
-from emulator.faults.plan import FaultSpec
+from emulator.faults.fault import Fault, Outcome
 from emulator.faults.ports import DmaLayer, Ports
-from emulator.faults.trigger import NS_PER_US, Trigger
+from emulator.faults.trigger import NS_PER_US
 from emulator.frames import FrameBatch
 from emulator.iommu.mapping import PAGE_MASK, PAGE_SIZE
 from emulator.ports import DmaFault, DmaPort, RingKind
@@ -111,9 +110,9 @@ class BitFlip(PayloadFault):
     number, name = "X-19", "bit-flip"
     shows = "a damaged payload is the checksum's matter: driver and ledger cannot see it"
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
-        self._random = np.random.default_rng(spec.amount or 1)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
+        self._random = np.random.default_rng(self.spec.amount or 1)
 
     def spoil(
         self, port: DmaPort, iovas: NDArray[np.uint64], frames: FrameBatch
@@ -136,8 +135,8 @@ class LateWrite(PayloadFault):
     shows = "a write that was under way at an unmap and lands after it is refused"
     expect = frozenset({Outcome.DETECTED, Outcome.REFUSED})
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._held: list[tuple[int, int, bytes]] = []
 
     def spoil(

@@ -17,6 +17,9 @@ from emulator.frames import FrameBatch
 from emulator.nic.bus import NicBus
 from emulator.ports import DmaPort, IrqPort, Observer, RingKind
 
+RingKey = tuple[int, RingKind]
+"""Queue and ring."""
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:
@@ -159,18 +162,46 @@ class BusLayer:
 
 
 class ObserverLayer:
-    """An :class:`~emulator.ports.Observer` that hands on to ``port``."""
+    """An :class:`~emulator.ports.Observer` that hands on to ``port``.
+
+    A wrapper overrides the hooks below; the signatures of the port are stated here alone.
+    """
 
     def __init__(self, port: Observer) -> None:
         self.port = port
 
+    # ------------------------------------------------------------------ hooks, called before
+    def passes(self, key: RingKey) -> bool:
+        """Whether what a ring does, but for its start, is handed on."""
+        return True
+
+    def starting(self, key: RingKey, iova: int, size: int, now_ns: int) -> None:
+        """A ring of ``size`` bytes starts."""
+
+    def stopping(self, key: RingKey, now_ns: int) -> None:
+        """A ring stops."""
+
+    def posting(self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
+        """Buffers go to the device."""
+
+    def returning(self, key: RingKey, count: int) -> None:
+        """Buffers go back, the oldest first."""
+
+    def completed(self, queue: int, done: int) -> int:
+        """What is told of the completions written so far: ``done``, as ARM has it."""
+        return done
+
+    # ------------------------------------------------------------------ the port
     def ring_started(self, now_ns: int, queue: int, kind: RingKind, iova: int, size: int) -> None:
         """See :class:`~emulator.ports.Observer`."""
+        self.starting((queue, kind), iova, size, now_ns)
         self.port.ring_started(now_ns, queue, kind, iova, size)
 
     def ring_stopped(self, now_ns: int, queue: int, kind: RingKind) -> None:
         """See :class:`~emulator.ports.Observer`."""
-        self.port.ring_stopped(now_ns, queue, kind)
+        self.stopping((queue, kind), now_ns)
+        if self.passes((queue, kind)):
+            self.port.ring_stopped(now_ns, queue, kind)
 
     def posted(
         self,
@@ -181,7 +212,9 @@ class ObserverLayer:
         lengths: NDArray[np.int64],
     ) -> None:
         """See :class:`~emulator.ports.Observer`."""
-        self.port.posted(now_ns, queue, kind, iovas, lengths)
+        self.posting((queue, kind), iovas, lengths)
+        if self.passes((queue, kind)):
+            self.port.posted(now_ns, queue, kind, iovas, lengths)
 
     def returned(
         self,
@@ -192,7 +225,9 @@ class ObserverLayer:
         lengths: NDArray[np.int64],
     ) -> None:
         """See :class:`~emulator.ports.Observer`."""
-        self.port.returned(now_ns, queue, kind, iovas, lengths)
+        self.returning((queue, kind), len(iovas))
+        if self.passes((queue, kind)):
+            self.port.returned(now_ns, queue, kind, iovas, lengths)
 
     def packets(self, now_ns: int, queue: int, kind: RingKind, count: int) -> None:
         """See :class:`~emulator.ports.Observer`."""
@@ -200,7 +235,7 @@ class ObserverLayer:
 
     def armed(self, now_ns: int, queue: int, seen: int, done: int, sizes: tuple[int, int]) -> None:
         """See :class:`~emulator.ports.Observer`."""
-        self.port.armed(now_ns, queue, seen, done, sizes)
+        self.port.armed(now_ns, queue, seen, self.completed(queue, done), sizes)
 
     def note(self, now_ns: int, value: int) -> None:
         """See :class:`~emulator.ports.Observer`."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from emulator.faults.fault import Bench, Fault, Outcome
+from emulator.faults.fault import Fault, Outcome
 from emulator.faults.interrupts import CURED, RegisterFault
 from emulator.faults.places import offset_of, place_of
-from emulator.faults.plan import FaultSpec
 from emulator.faults.ports import BusLayer, CompletionPort, IrqLayer, Ports, Publication
-from emulator.faults.trigger import Trigger
 from emulator.nic.identity import FIRST_QUEUE_VECTOR
 from emulator.nic.registers import DMABED_CTRL, DMABED_CTRL_RESET
 from emulator.ports import IrqPort
@@ -163,8 +161,8 @@ class TxStall(RegisterFault):
     expect = CURED
     default = "nth = 2\nlasting_us = 20000"
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._waiting: dict[int, int] = {}
 
     def swallows(self, offset: int, value: int, now_ns: int) -> bool:

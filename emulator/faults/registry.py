@@ -14,6 +14,7 @@ from emulator.faults import (
     maps,
     payload,
     plan,
+    prefetch,
     presence,
     state,
 )
@@ -37,7 +38,7 @@ def _declared(module: ModuleType) -> list[type[Fault]]:
     ]
 
 
-_MODULES = (addresses, state, payload, completions, interrupts, presence, maps)
+_MODULES = (addresses, prefetch, state, payload, completions, interrupts, presence, maps)
 FAULTS: Mapping[str, type[Fault]] = MappingProxyType(
     {
         kind.name: kind
@@ -51,13 +52,12 @@ FAULTS: Mapping[str, type[Fault]] = MappingProxyType(
 
 ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
-        "X-12": "the NIC drops fetched descriptors when a ring stops; the RTL has the cache",
         "X-47": "QEMU injects them at the root port: rung vm, faults aer-non-fatal, aer-fatal",
-        "X-49": "vfio-user carries no requester ID; rung rtl",
-        "X-50": "vfio-user has no ATS; rung rtl",
-        "X-54": "the NIC has no clock",
+        "X-49": "no requester ID in a message to be forged; in RTL it is checked of each TLP",
+        "X-50": "vfio-user has no ATS; in RTL check K15: nothing translated that nobody granted",
+        "X-54": "no clock, no PTM capability, no timestamp in a completion: nothing to be believed",
         "X-57": "memory fails in the guest, not in the device: fault no-memory, rung in-process",
-        "X-58": "the device's process: rung vm, faults device-killed, device-stopped",
+        "X-58": "the device's process: rung vm, faults device-killed, -stopped and -restarted",
     }
 )
 """Numbers without a class here, and why, or where else they are."""

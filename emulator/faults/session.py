@@ -33,7 +33,11 @@ class FaultySession:
     ) -> int:
         """See :class:`~emulator.vfio_user.device.Device`."""
         self._injector.now_ns = now_ns
-        self._injector.maps.mapping(iova, size, now_ns)
+        try:
+            self._injector.maps.mapping(iova, size, now_ns)
+        except VfioUserError:
+            self._injector.map_refused(iova, size, now_ns)
+            raise
         return self._device.dma_map(iova, size, readable, writable, offset, fd, now_ns)
 
     def dma_unmap_begin(self, iova: int, size: int, unmap_all: bool, now_ns: int) -> int:

@@ -5,15 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from emulator.faults.fault import Bench, Fault, Outcome
+from emulator.faults.fault import Fault, Outcome
 from emulator.faults.interrupts import CURED, RegisterFault
 from emulator.faults.places import QueueRegister, offset_of, place_of
-from emulator.faults.plan import FaultSpec
-from emulator.faults.ports import BusLayer, ObserverLayer, Ports
-from emulator.faults.trigger import NS_PER_US, Trigger
+from emulator.faults.ports import BusLayer, ObserverLayer, Ports, RingKey
+from emulator.faults.trigger import NS_PER_US
 from emulator.nic.registers import (
     DMABED_CTRL,
     DMABED_CTRL_RESET,
@@ -38,31 +34,8 @@ class _DeafObserver(ObserverLayer):
         super().__init__(port)
         self._fault = fault
 
-    def ring_stopped(self, now_ns: int, queue: int, kind: RingKind) -> None:
-        if not self._fault.pretends(queue, kind):
-            self.port.ring_stopped(now_ns, queue, kind)
-
-    def posted(
-        self,
-        now_ns: int,
-        queue: int,
-        kind: RingKind,
-        iovas: NDArray[np.uint64],
-        lengths: NDArray[np.int64],
-    ) -> None:
-        if not self._fault.pretends(queue, kind):
-            self.port.posted(now_ns, queue, kind, iovas, lengths)
-
-    def returned(
-        self,
-        now_ns: int,
-        queue: int,
-        kind: RingKind,
-        iovas: NDArray[np.uint64],
-        lengths: NDArray[np.int64],
-    ) -> None:
-        if not self._fault.pretends(queue, kind):
-            self.port.returned(now_ns, queue, kind, iovas, lengths)
+    def passes(self, key: RingKey) -> bool:
+        return not self._fault.pretends(*key)
 
 
 class _EarlyBus(BusLayer):
@@ -96,10 +69,10 @@ class EarlyStopAck(Fault):
     expect = frozenset({Outcome.REFUSED, Outcome.SURVIVED, Outcome.DETECTED})
     default = "times = 2"
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self.running_on: dict[QueueRegister, int] = {}
-        self._observer: Observer = bench.watch
+        self._observer: Observer = self.bench.watch
 
     def wrap(self, ports: Ports) -> Ports:
         """See :class:`Fault`."""
@@ -192,8 +165,8 @@ class StuckReset(RegisterFault):
     expect = CURED
     default = "times = 1"
 
-    def __init__(self, spec: FaultSpec, trigger: Trigger, bench: Bench) -> None:
-        super().__init__(spec, trigger, bench)
+    def prepare(self) -> None:
+        """See :class:`Fault`."""
         self._until_ns = 0
 
     def swallows(self, offset: int, value: int, now_ns: int) -> bool:

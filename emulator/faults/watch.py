@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.faults.ports import CompletionPort, DmaLayer, ObserverLayer, Publication
+from emulator.faults.ports import CompletionPort, DmaLayer, ObserverLayer, Publication, RingKey
 from emulator.nic.descriptors import COMPLETION
 from emulator.nic.registers import DMABED_COMPLETION_STATUS_PHASE
 from emulator.ports import DmaPort, Observer, RingKind
 
-RingKey = tuple[int, RingKind]
 HISTORY = 4096
 """Buffers remembered, newest last."""
 ENTRY = COMPLETION.size
@@ -46,54 +45,47 @@ class WatchedRing:
 
 
 class RingWatch(ObserverLayer):
-    """Keeps ``rings``, buffers the device owns in order (``posted``), and the newest ``seen``."""
+    """Keeps ``rings``, buffers the device owns in order (``posted``), and the newest ``seen``.
+
+    early: by queue, how many receive completions were written when one came before its time.
+    """
 
     def __init__(self, port: Observer) -> None:
         super().__init__(port)
         self.rings: dict[RingKey, WatchedRing] = {}
         self.posted_now: dict[RingKey, deque[Buffer]] = {}
         self.seen: deque[Buffer] = deque(maxlen=HISTORY)
+        self.early: dict[int, int] = {}
 
-    def ring_started(self, now_ns: int, queue: int, kind: RingKind, iova: int, size: int) -> None:
-        """See :class:`~emulator.ports.Observer`."""
-        self.rings[queue, kind] = WatchedRing(iova, size)
-        self.posted_now[queue, kind] = deque()
-        self.port.ring_started(now_ns, queue, kind, iova, size)
+    def starting(self, key: RingKey, iova: int, size: int, now_ns: int) -> None:
+        """See :class:`ObserverLayer`."""
+        self.rings[key] = WatchedRing(iova, size)
+        self.posted_now[key] = deque()
+        if key[1] is RingKind.RX_CQ:
+            self.early.pop(key[0], None)
 
-    def ring_stopped(self, now_ns: int, queue: int, kind: RingKind) -> None:
-        """See :class:`~emulator.ports.Observer`."""
-        self.rings.pop((queue, kind), None)
-        self.posted_now.pop((queue, kind), None)
-        self.port.ring_stopped(now_ns, queue, kind)
+    def stopping(self, key: RingKey, now_ns: int) -> None:
+        """See :class:`ObserverLayer`."""
+        self.rings.pop(key, None)
+        self.posted_now.pop(key, None)
 
-    def posted(
-        self,
-        now_ns: int,
-        queue: int,
-        kind: RingKind,
-        iovas: NDArray[np.uint64],
-        lengths: NDArray[np.int64],
-    ) -> None:
-        """See :class:`~emulator.ports.Observer`."""
+    def posting(self, key: RingKey, iovas: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
+        """See :class:`ObserverLayer`."""
         rows = zip(iovas.tolist(), lengths.tolist(), strict=True)
-        buffers = [Buffer(iova, length, queue, kind) for iova, length in rows]
-        self.posted_now.setdefault((queue, kind), deque()).extend(buffers)
+        buffers = [Buffer(iova, length, *key) for iova, length in rows]
+        self.posted_now.setdefault(key, deque()).extend(buffers)
         self.seen.extend(buffers)
-        self.port.posted(now_ns, queue, kind, iovas, lengths)
 
-    def returned(
-        self,
-        now_ns: int,
-        queue: int,
-        kind: RingKind,
-        iovas: NDArray[np.uint64],
-        lengths: NDArray[np.int64],
-    ) -> None:
-        """See :class:`~emulator.ports.Observer`."""
-        owned = self.posted_now.get((queue, kind), deque())
-        for _ in range(min(len(iovas), len(owned))):
+    def returning(self, key: RingKey, count: int) -> None:
+        """See :class:`ObserverLayer`."""
+        owned = self.posted_now.get(key, deque())
+        for _ in range(min(count, len(owned))):
             owned.popleft()
-        self.port.returned(now_ns, queue, kind, iovas, lengths)
+
+    def completed(self, queue: int, done: int) -> int:
+        """The driver may have consumed what came before its time: that much is there for it."""
+        ahead = (self.early.get(queue, done) - done) & 0xFFFF
+        return done & ~0xFFFF | (done + ahead) & 0xFFFF if ahead < 1 << 15 else done
 
     def owned(self, kind: RingKind) -> list[Buffer]:
         """Buffers the device owns now on rings of ``kind``, the oldest first."""

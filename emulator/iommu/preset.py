@@ -20,7 +20,7 @@ PRESETS = Path(__file__).parent / "presets"
 _NUMBERS = ("mean_ns", "per_page_ns", "spread_ns", "max_ns")
 _TABLES = ("map", "unmap")
 _TOP = ("about", *_TABLES)
-SOURCE = re.compile(r"(costs\.md|assumption): \S.*")
+SOURCE = re.compile(r"(costs\.md|counted|assumption): \S.*")
 
 
 class PresetError(DmabedError):
@@ -118,6 +118,7 @@ def _number(entry: object, table: str, key: str, where: Where) -> int:
         raise PresetError(f"{line}: {key} is {value!r}: must be a whole number of ns, not negative")
     if not isinstance(source, str) or not SOURCE.fullmatch(source):
         raise PresetError(
-            f"{line}: source of {key} must begin 'costs.md: <row>' or 'assumption: <why>'"
+            f"{line}: source of {key} must begin 'costs.md: <row>', 'counted: <cells>' or "
+            "'assumption: <why>'"
         )
     return value

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The guest's clock on the ledger's: a straight line between bounds, with the error it leaves.
 
-Each sample is an event that the guest saw twice and the ledger once: the guest's tracer had a stamp
-before the device could see it, and one after the device had answered. So the ledger's time for it
-lies between the two, whatever the delays, and no round trip has to be assumed symmetric.
+Each sample is one moment between two stamps of the guest's and between two of the ledger's. A map:
+the guest's tracer had a stamp before the device could see it and one after the device had answered,
+the ledger has one. A tick: the ledger's side has a stamp before it asked the guest for its clock
+and one after the answer, the guest has one. So the moment lies between, whatever the delays, and no
+round trip has to be assumed symmetric.
 """
 
 from __future__ import annotations
@@ -46,29 +48,35 @@ class ClockMap:
         return guest_ns + self.offset_ns + round(self.drift * ahead)
 
 
-def fit(before: NDArray[np.int64], after: NDArray[np.int64], host: NDArray[np.int64]) -> ClockMap:
+def fit(
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    earliest: NDArray[np.int64],
+    latest: NDArray[np.int64],
+) -> ClockMap:
     """The line in the middle of all that the bounds allow; ``error_ns``: how far any of them is.
 
-    before, after: int64[n], the guest's stamps around each event. host: int64[n], the ledger's.
+    before, after: int64[n], the guest's stamps around each moment. earliest, latest: int64[n], the
+    ledger's.
     A ledger whose process had to wait for a processor has stamped a moment too early: where no line
     satisfies all bounds, the samples that are the earliest by far are left out, one in
     ``OUTLIERS`` at most; if that does not help, the violation is the error.
 
     Raises:
-        ClockError: there is no sample, or the guest's stamps are out of order.
+        ClockError: there is no sample, or stamps are out of order.
     """
-    if not len(host) or (before > after).any():
+    if not len(latest) or (before > after).any() or (earliest > latest).any():
         raise ClockError("no event was seen by guest and device: let the driver map something")
     origin = int(before[0])
-    base = int(host[0]) - origin
+    base = int(earliest[0]) - origin
     bounds = _Bounds(
         (before - origin).astype(np.float64),
         (after - origin).astype(np.float64),
-        (host - after - base).astype(np.float64),
-        (host - before - base).astype(np.float64),
+        (earliest - after - base).astype(np.float64),
+        (latest - before - base).astype(np.float64),
     )
     drift = _peak(bounds.room, -DRIFT_MAX, DRIFT_MAX)
-    for _ in range(len(host) // OUTLIERS):
+    for _ in range(len(latest) // OUTLIERS):
         if bounds.room(drift) >= 0:
             break
         bounds = bounds.without_earliest(drift)
@@ -78,7 +86,7 @@ def fit(before: NDArray[np.int64], after: NDArray[np.int64], host: NDArray[np.in
     error = (lowest - highest) / 2 if highest < lowest else bounds.farthest(drift, middle)
     used = len(bounds.before)
     error_ns = int(np.ceil(error)) + 1
-    return ClockMap(origin, base + round(middle), drift, error_ns, used, len(host) - used)
+    return ClockMap(origin, base + round(middle), drift, error_ns, used, len(latest) - used)
 
 
 @dataclass(frozen=True)

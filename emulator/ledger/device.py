@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.mapping import IOVA_END, Mapping
+from emulator.iommu.mapping import IOVA_END, PAGE_SHIFT, Mapping
 from emulator.ledger.events import EventKind
 from emulator.ledger.facts import Armed, Fact, GuestUnmapped, TraceBegan
 from emulator.ledger.flush import FlushRows
@@ -67,6 +67,7 @@ class DeviceLedger:
         self.timeline = commons.timeline
         self._note = commons.timeline.add
         self._windows: dict[str, Amortisation] = {}
+        self._watcher: Callable[[int, Mapping], None] | None = None
         self._find_hooks()
 
     def peer_added(self) -> None:
@@ -84,6 +85,16 @@ class DeviceLedger:
         self.stale.trace_begins()
         self.tell(now_ns, TraceBegan())
         self._find_hooks()
+
+    def watch_maps(self, watcher: Callable[[int, Mapping], None] | None) -> None:
+        """Tells ``watcher`` of each map from now on (None: nobody), with its time in ns."""
+        self._watcher = watcher
+        self._find_hooks()
+
+    def trace_lost(self, events: int) -> None:
+        """The trace has a gap of so many events: what it would have shown is not known."""
+        self.state.trace_lost += events
+        self.stale.trace_begins()
 
     def clock_error(self, error_ns: int) -> None:
         """How far the times that the guest told, and will tell, may be off."""
@@ -115,8 +126,15 @@ class DeviceLedger:
         """The client mapped; told once the mapping is alive."""
         for judge in self._on_mapped:
             judge(now_ns, mapping)
+        if self.state.refused:
+            self.state.no_longer_refused(mapping.iova, mapping.size)
         self.live.add(mapping)
         self._note(now_ns, self._number, _MAP, mapping[0], mapping[1], mapping[6], mapping[3])
+
+    def map_refused(self, now_ns: int, iova: int, size: int) -> None:
+        """The device was refused this by order, and the guest may not know."""
+        self.state.refused.update(range(iova >> PAGE_SHIFT, (iova + size - 1 >> PAGE_SHIFT) + 1))
+        self._note(now_ns, self._number, EventKind.MAP_REFUSED, iova, size)
 
     def unmap_requested(self, now_ns: int, iova: int, size: int) -> None:
         """The client asks for an unmap; told before anything is removed (all: 0, 2^64)."""
@@ -129,6 +147,8 @@ class DeviceLedger:
         """What the last request removed, possibly nothing; told before the reply."""
         for judge in self._on_unmapped:
             judge(now_ns, mappings)
+        if self.state.refused:
+            self.state.no_longer_refused(*(self.state.request or (0, IOVA_END)))
         self.state.request = None
         for mapping in mappings:
             self.live.remove(mapping)
@@ -318,6 +338,8 @@ class DeviceLedger:
     def _find_hooks(self) -> None:
         """Looks up once what the frequent events have to call."""
         self._on_mapped = self._hooks("mapped")
+        if self._watcher is not None:
+            self._on_mapped += (self._watcher,)
         self._on_unmap_requested = self._hooks("unmap_requested")
         self._on_unmapped = self._hooks("unmapped")
         self._on_accessed = self._hooks("accessed")

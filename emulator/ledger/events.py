@@ -49,6 +49,7 @@ class EventKind(IntEnum):
     INTERRUPT = 21  # extra: vector
     GUEST_MAP = 22  # the guest's own time; extra: guest physical address
     GUEST_SAID = 23  # extra: number of the name of the fact (see emulator.ledger.facts)
+    MAP_REFUSED = 24  # by order
 
 
 EVENT = np.dtype(

@@ -129,13 +129,9 @@ class GuestUnmapped(Fact):
 
 @dataclass(slots=True)
 class GuestSettled(Fact):
-    """Everything the guest traced so far was told, and nothing is under way.
-
-    lost: events that its tracer dropped: then its page tables are not known.
-    """
+    """Everything the guest traced so far was told, without a gap, and nothing is under way."""
 
     signal: ClassVar[Signal] = Signal.TRACE
-    lost: int = 0
 
 
 @dataclass(slots=True)

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""The guest's trace of its DMA API, joined with the ledger of one device on one clock."""
+"""The guest's trace of its DMA API, joined with the ledger of one device on one clock.
+
+The trace comes in batches while the guest runs. Each is told to the ledger at once, at the times of
+the guest's clock as it is known then, with the error that this leaves. A trace with a gap can no
+longer be paired map by map: from there on the clock rests on ticks alone, windows are no longer
+taken from the guest's unmaps, and the rules that need a whole trace say that they do not judge.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import NamedTuple
-
-import numpy as np
 
 from emulator.iommu.mapping import OFFSET_MASK, PAGE_SHIFT, Memory, target_of
-from emulator.ledger.clock import ClockMap, fit
+from emulator.ledger.clock import ClockError, ClockMap
 from emulator.ledger.device import DeviceLedger
-from emulator.ledger.events import EventKind
 from emulator.ledger.facts import (
     Fact,
     GuestMapped,
@@ -23,132 +24,148 @@ from emulator.ledger.facts import (
     HeadBuilt,
     PoolCounted,
 )
+from emulator.ledger.guest_clock import GuestClock, MapSample, Tick
+from emulator.ledger.map_pairs import MapPairs
 from emulator.ledger.signals import Signal
-
-STAMP_NS = 1000
-"""The tracer prints microseconds, cut off."""
-SAMPLES_MAX = 1 << 15
-
-
-Sample = tuple[int, int, int]
-"""Of a map: the guest's page table write, its return from the call, the ledger's time; ns."""
-
-
-class Traced(StrEnum):
-    """What the guest's tracer saw."""
-
-    TABLE = "a page table entry was written; the device knows nothing of it yet"
-    MAPPED = "dma_map_page() is about to return"
-    ALLOCATED = "dma_alloc_coherent() is about to return"
-    UNMAPPED = "dma_unmap_page() is about to return"
-    FREEING = "dma_free_coherent() begins"
-    HEAD = "an skb head is built in a page"
-    HOLD = "a page entered a page_pool"
-    RELEASE = "a page left a page_pool"
-
-
-class TraceEvent(NamedTuple):
-    """One event; ``iova`` of a HEAD is a guest physical address, of HOLD and RELEASE a frame."""
-
-    time_ns: int
-    kind: Traced
-    iova: int = 0
-    size: int = 0
-    phys: int = 0
+from emulator.ledger.traced import Traced, TraceEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What a join found.
+    """What a trace told of one device.
 
-    events: of the trace. unmatched: maps that only one side saw. lost: by the tracer.
+    clock: as it was last known. error_ns: how far times of the last batches may be off. events,
+    counts, sizes: of the trace: all, and by the name of their :class:`Traced` how many and how many
+    bytes they were of. samples: of the clock.
+    unmatched: maps that only one side saw. lost: events that the tracer's buffers overwrote.
     """
 
     clock: ClockMap
+    error_ns: int
     events: int
+    samples: int
     unmatched: int
     lost: int
+    counts: dict[str, int]
+    sizes: dict[str, int]
 
 
 class GuestView:
-    """What the guest of one device traces, told to the device's ledger trace by trace.
+    """What the guest of one device traces, told to the device's ledger batch by batch.
 
-    Samples for the clock, in ``samples``, are kept from one trace to the next; devices of one guest
-    may share them. Pools are counted in a trace that
+    clock: of the guest; devices of one guest may share it. Pools are counted in a trace that
     began while no driver was bound.
     """
 
-    def __init__(self, device: DeviceLedger, samples: list[Sample] | None = None) -> None:
+    def __init__(self, device: DeviceLedger, clock: GuestClock | None = None) -> None:
         self._device = device
-        self._samples = [] if samples is None else samples
-        self._since_ns = 0
+        self._clock = GuestClock() if clock is None else clock
+        self._pairs = MapPairs()
         self._pools_known = False
+        self._counts: Counter[Traced] = Counter()
+        self._sizes: Counter[Traced] = Counter()
+        self._lost = 0
+        self._last_ns = 0
+        self._memory: Memory | None = None
+        self._maps: list[MapSample] = []
+        self._taken: list[TraceEvent] = []
+        self._waiting: deque[TraceEvent] = deque()
 
     def begin(self, now_ns: int) -> None:
         """The guest's tracer runs from now on."""
-        self._since_ns = now_ns
         state = self._device.state
         bound = Signal.MARK in state.signals and state.driver_removed_ns is None
         self._pools_known = not bound
+        self._counts.clear()
+        self._sizes.clear()
+        self._lost = 0
+        self._pairs = MapPairs()
+        self._device.watch_maps(self._pairs.device_mapped)
         self._device.trace_begins(now_ns)
 
-    def join(self, memory: Memory | None, events: Sequence[TraceEvent], lost: int = 0) -> Joined:
-        """Tells the ledger, in order and on its clock, what was traced since :meth:`begin`.
+    def take(self, events: Sequence[TraceEvent], lost: int = 0) -> None:
+        """Takes a part of what was traced since the last tick; nothing is told yet.
 
-        memory: the guest's. events: of this device, and of no device (tables, heads, pools).
+        events: of this device, and of no device (tables, heads). lost: events that are missing
+        among them.
+        """
+        if lost:
+            self._gap(lost)
+        self._maps += self._pairs.take(events)
+        self._device.state.traced += len(events)
+        self._taken.extend(events)
+
+    def ticked(self, memory: Memory | None, tick: Tick | None) -> None:
+        """All up to ``tick`` is taken: draws the clock by which :meth:`tell` tells it.
+
+        memory: the guest's.
 
         Raises:
-            ClockError: guest and device never had a map in common.
+            ClockError: without a tick, and guest and device never had a map in common.
         """
-        device = self._device
-        fresh, unmatched = _samples(device, events, self._since_ns)
-        self._samples += fresh
-        del self._samples[:-SAMPLES_MAX]
-        table, mapped, host = np.array(self._samples, np.int64).reshape(-1, 3).T
-        clock = fit(table, mapped + STAMP_NS, host)
-        device.clock_error(clock.error_ns + STAMP_NS)
-        for event in events:
-            at_ns = clock.to_host(event.time_ns)
-            if event.kind is Traced.UNMAPPED:
-                device.guest_unmapped(at_ns, event.iova, event.size)
-            elif (fact := _fact(event, memory)) is not None:
-                device.tell(at_ns, fact)
-        if events:
-            self._settle(clock.to_host(events[-1].time_ns), events, lost)
-        return Joined(clock, len(events), unmatched, lost)
+        self._memory = memory
+        self._clock.learn(tick, self._maps)
+        if self._taken:
+            self._clock.used()
+        self._device.clock_error(self._clock.error_ns)
+        self._waiting.extend(self._taken)
+        self._maps, self._taken = [], []
 
-    def _settle(self, at_ns: int, events: Sequence[TraceEvent], lost: int) -> None:
-        self._device.tell(at_ns, GuestSettled(lost))
-        any_pool, inflight = _pool_pages(events)
-        if self._pools_known and not lost and any_pool:
+    def tell(self, most: int | None = None) -> int:
+        """Tells the ledger what was taken up to the last tick, in order and on its clock.
+
+        Returns how many events are still to be told, after ``most`` (None: all) have been.
+        """
+        clock, waiting = self._clock.map, self._waiting
+        if clock is None:
+            return 0
+        count = len(waiting) if most is None else min(most, len(waiting))
+        for _ in range(count):
+            event = waiting.popleft()
+            self._last_ns = event.time_ns
+            self._tell(clock.to_host(event.time_ns), event)
+        return len(waiting)
+
+    def settle(self) -> Joined:
+        """The trace is over and nothing is under way.
+
+        Raises:
+            ClockError: nothing was taken.
+        """
+        self.tell()
+        self._device.watch_maps(None)
+        clock = self._clock.map
+        if clock is None:
+            raise ClockError("the guest's trace was never heard of: no tick came")
+        counts, at_ns = self._counts, clock.to_host(self._last_ns)
+        if not self._lost:
+            self._device.tell(at_ns, GuestSettled())
+        if self._pools_known and not self._lost and counts[Traced.HOLD]:
+            inflight = counts[Traced.HOLD] - counts[Traced.RELEASE]
             self._device.tell(at_ns, PoolCounted(inflight))
+        return Joined(
+            clock=clock,
+            error_ns=self._clock.error_ns,
+            events=counts.total(),
+            samples=self._clock.samples,
+            unmatched=self._pairs.unmatched,
+            lost=self._lost,
+            counts={kind.name: count for kind, count in counts.items()},
+            sizes={kind.name: size for kind, size in self._sizes.items()},
+        )
 
+    def _gap(self, lost: int) -> None:
+        self._lost += lost
+        self._device.trace_lost(lost)
+        self._pairs.give_up()
 
-def _pool_pages(events: Sequence[TraceEvent]) -> tuple[bool, int]:
-    """Whether pools of this device took pages, and how many they have out at the end.
-
-    The guest does not say whose a pool is. A page that this device has mapped when it enters a pool
-    is this device's; one that leaves a pool and was not seen to enter it is of a pool that is older
-    than the trace.
-    """
-    mapped: dict[int, range] = {}  # IOVA page -> frames
-    frames: Counter[int] = Counter()
-    held: set[int] = set()
-    any_pool = False
-    for event in events:
-        page, frame = event.iova >> PAGE_SHIFT, event.phys >> PAGE_SHIFT
-        if event.kind is Traced.MAPPED:
-            last = (event.phys + max(event.size, 1) - 1) >> PAGE_SHIFT
-            mapped[page] = range(frame, last + 1)
-            frames.update(mapped[page])
-        elif event.kind is Traced.UNMAPPED:
-            frames.subtract(mapped.pop(page, ()))
-        elif event.kind is Traced.HOLD and frames[event.iova] > 0:
-            any_pool = True
-            held.add(event.iova)
-        elif event.kind is Traced.RELEASE:
-            held.discard(event.iova)
-    return any_pool, len(held)
+    def _tell(self, at_ns: int, event: TraceEvent) -> None:
+        self._counts[event.kind] += 1
+        self._sizes[event.kind] += event.size
+        if event.kind is Traced.UNMAPPED and not self._lost:
+            self._device.guest_unmapped(at_ns, event.iova, event.size)
+        elif (fact := _fact(event, self._memory)) is not None:
+            self._device.tell(at_ns, fact)
 
 
 def _fact(event: TraceEvent, memory: Memory | None) -> Fact | None:
@@ -157,41 +174,9 @@ def _fact(event: TraceEvent, memory: Memory | None) -> Fact | None:
             return GuestMapped(event.iova, event.size, event.phys)
         case Traced.ALLOCATED:
             return GuestMapped(event.iova, event.size, coherent=True)
-        case Traced.FREEING:
+        case Traced.FREEING | Traced.UNMAPPED:
             return GuestUnmapped(event.iova, event.size)
         case Traced.HEAD if memory is not None:
             return HeadBuilt(target_of(memory, event.iova & OFFSET_MASK) >> PAGE_SHIFT)
         case _:
             return None
-
-
-def _samples(
-    device: DeviceLedger, events: Sequence[TraceEvent], since_ns: int
-) -> tuple[list[Sample], int]:
-    """A sample of each map that both sides saw, and the number of the others.
-
-    Paired by page, in order: the first map of a page there is the first map of it here.
-    """
-    seen = _maps_seen(device, since_ns)
-    table: dict[int, int] = {}
-    samples, unmatched = [], 0
-    for event in events:
-        page = event.iova >> PAGE_SHIFT
-        if event.kind is Traced.TABLE:
-            table[page] = event.time_ns
-        elif event.kind in (Traced.MAPPED, Traced.ALLOCATED):
-            if seen[page] and page in table:
-                samples.append((table.pop(page), event.time_ns, seen[page].popleft()))
-            else:
-                unmatched += 1
-    return samples, unmatched
-
-
-def _maps_seen(device: DeviceLedger, since_ns: int) -> defaultdict[int, deque[int]]:
-    found: defaultdict[int, deque[int]] = defaultdict(deque)
-    for chunk in device.timeline.chunks():
-        mine = (chunk["kind"] == EventKind.MAP) & (chunk["device"] == device.state.number)
-        rows = chunk[mine & (chunk["time_ns"] >= since_ns)]
-        for time_ns, iova in zip(rows["time_ns"].tolist(), rows["iova"].tolist(), strict=True):
-            found[iova >> PAGE_SHIFT].append(time_ns)
-    return found

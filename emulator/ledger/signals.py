@@ -29,3 +29,5 @@ class Signal(StrEnum):
 
 
 ALWAYS = frozenset({Signal.MAP, Signal.DMA})
+FROM_TRACE = frozenset({Signal.TRACE, Signal.POOL})
+"""What only a trace without a gap can tell."""

@@ -43,8 +43,10 @@ class DeviceState:
     posted: for each running descriptor ring, page number -> buffers that the device owns there.
     ring_pages: page number -> running rings with bytes in it. baseline: generations.
     request: (iova, size) of the unmap that is under way. signals: what has been told of.
-    by_order: why the device misbehaves on purpose (empty: it does not).
-    clock_error_ns: how far times that the guest told may be off. mapped_while_read: the driver's
+    by_order: why the device misbehaves on purpose (empty: it does not). refused: pages that the
+    guest has mapped and the device does not, by order.
+    clock_error_ns: how far times that the guest told may be off. traced, trace_lost: events of its
+    tracer that were told, and that are known to be missing. mapped_while_read: the driver's
     strategy keeps pages mapped while the stack reads them, by design.
     """
 
@@ -62,10 +64,22 @@ class DeviceState:
     request: tuple[int, int] | None = None
     signals: set[Signal] = field(default_factory=lambda: set(ALWAYS))
     by_order: str = ""
+    refused: set[int] = field(default_factory=set)
     clock_error_ns: int = 0
+    traced: int = 0
+    trace_lost: int = 0
     mapped_while_read: bool = False
     _batch: NDArray[np.uint64] | None = None
     _pages: list[int] = field(default_factory=list)
+
+    def was_refused(self, iova: int, size: int) -> bool:
+        """Whether the map of a page of this range was refused by order."""
+        return any(iova >> PAGE_SHIFT <= page <= _last(iova, size) for page in self.refused)
+
+    def no_longer_refused(self, iova: int, size: int) -> None:
+        """The range was mapped after all, or unmapped."""
+        first, last = iova >> PAGE_SHIFT, _last(iova, size)
+        self.refused = {page for page in self.refused if not first <= page <= last}
 
     @property
     def posted_count(self) -> int:
@@ -132,5 +146,9 @@ class DeviceState:
             pages.remove(iovas, lengths)
 
 
+def _last(iova: int, size: int) -> int:
+    return (iova + max(size, 1) - 1) >> PAGE_SHIFT
+
+
 def _ring_pages(ring: Ring) -> range:
-    return range(ring.iova >> PAGE_SHIFT, ((ring.iova + ring.size - 1) >> PAGE_SHIFT) + 1)
+    return range(ring.iova >> PAGE_SHIFT, _last(ring.iova, ring.size) + 1)

@@ -29,6 +29,8 @@ class Exposure:
     device had the same memory mapped. aliases: mapped while the device itself had it mapped.
     mapped_bytes, beside_bytes: asked of the guest's DMA API in a trace, and reachable beside them.
     heads: skb heads built where the device could write. unmap_latency: as histogram, of requests.
+    traced, trace_lost: events of the guest's tracer that were told, and that are missing.
+    clock_error_ns: how far the guest's times may be off.
     """
 
     device: str
@@ -46,6 +48,9 @@ class Exposure:
     mapped_bytes: int = 0
     beside_bytes: int = 0
     heads: int = 0
+    traced: int = 0
+    trace_lost: int = 0
+    clock_error_ns: int = 0
     unmap_latency: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
@@ -76,8 +81,22 @@ class Exposure:
             mapped_bytes=0 if subpage is None else subpage.mapped_bytes,
             beside_bytes=0 if subpage is None else subpage.beside_bytes,
             heads=0 if subpage is None else subpage.heads,
+            traced=device.state.traced,
+            trace_lost=device.state.trace_lost,
+            clock_error_ns=device.state.clock_error_ns,
             unmap_latency=[] if window is None else _bounds(window.latency),
         )
+
+    @property
+    def trace_line(self) -> list[str]:
+        """What the guest's trace added; empty without one."""
+        if not self.traced and not self.trace_lost:
+            return []
+        return [
+            f"{self.device}: {self.traced} events of the guest's tracer, {self.trace_lost} lost, "
+            f"clocks agree within {self.clock_error_ns / 1e3:.1f} us; {self.mapped_bytes} bytes "
+            f"mapped, {self.beside_bytes} reachable beside them"
+        ]
 
 
 def _bounds(histogram: Counter[int]) -> list[tuple[int, int]]:
@@ -121,6 +140,7 @@ class Verdict:
                 f"({seen.baseline} baseline), {released} live at release, {seen.windows} stale "
                 f"windows, longest {seen.longest_ns / 1e6:.3f} ms"
             )
+            lines += seen.trace_line
         lines += self.silences
         lines += map(str, self.violations)
         hidden = sum(self.counts.values()) - len(self.violations)

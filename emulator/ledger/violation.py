@@ -44,12 +44,16 @@ class Violation:
 
 
 class ViolationLog:
-    """Keeps the first ``keep`` violations of each rule and counts all of them."""
+    """Keeps the first ``keep`` violations of each rule and counts all of them.
+
+    ordered: by rule, how often it would have spoken of what was ordered.
+    """
 
     def __init__(self, keep: int = 100) -> None:
         self.keep = keep
         self.kept: list[Violation] = []
         self.counts: Counter[str] = Counter()
+        self.ordered: Counter[str] = Counter()
 
     def add(self, violation: Violation) -> None:
         """Counts ``violation`` and keeps it unless its rule has spoken ``keep`` times."""

@@ -45,6 +45,11 @@ class Moderation:
         if not all_seen:
             self._raise()
 
+    @property
+    def waits(self) -> bool:
+        """The driver waits for an interrupt, and there is nothing to announce."""
+        return self._armed and not self._unannounced
+
     def completed(self, count: int, now_ns: int) -> None:
         """``count`` completions were written. While disarmed nobody waits: ARM will tell."""
         if not self._armed or not count:

@@ -121,7 +121,8 @@ class Nic:
             times.append(self._wire.next_due_ns(now_ns))
         return min((time for time in times if time is not None), default=None)
 
-    def _in_use(self) -> tuple[QueuePair, ...]:
+    def in_use(self) -> tuple[QueuePair, ...]:
+        """The pairs that frames are steered to: the first RSS_QUEUES of them."""
         return self.pairs[: max(1, self._registers.get("RSS_QUEUES"))]
 
     def _room(self) -> int:
@@ -135,7 +136,7 @@ class Nic:
             return 0
         if not self.config.pause:
             return self.config.batch
-        rings = [pair.rx.ring for pair in self._in_use()]
+        rings = [pair.rx.ring for pair in self.in_use()]
         if not all(ring.running for ring in rings) or any(p.rx.waiting for p in self.pairs):
             return 0
         return min(self.config.batch, sum(ring.posted for ring in rings))
@@ -154,7 +155,7 @@ class Nic:
     def _distribute(self, frames: FrameBatch, now_ns: int) -> None:
         """Filters ``frames`` and hands each to the receiver of its queue."""
         frames, hashes = steer(frames, self._filter())
-        longest, pairs = self._registers.get("MAX_FRAME"), self._in_use()
+        longest, pairs = self._registers.get("MAX_FRAME"), self.in_use()
         if len(pairs) == 1:
             pairs[0].rx.take(frames, hashes, longest, now_ns)
             return

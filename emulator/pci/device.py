@@ -7,7 +7,7 @@ Configuration space, MSI-X, reset, power states and the DMA gate are done for it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -25,7 +25,8 @@ class PciDevice:
 
     vendor_id, device_id: 16 bits. class_code: 24 bits (class, subclass, interface). bars: slot to
     :class:`Bar`. msix_vectors: 0 to 128. no_soft_reset: the way from D3hot to D0 keeps the state.
-    reads_matter: a register read may give :meth:`step` something to do.
+    reads_matter: a register read may give :meth:`step` something to do. has_tlb: it keeps
+    translations of its own, and :meth:`invalidate` is called for every unmap.
     They are read once, when the device is served; an ``__init__`` may set all but ``bars``.
 
     Once attached there are ``self.dma`` to reach guest memory, ``self.irq`` to interrupt, and
@@ -43,6 +44,7 @@ class PciDevice:
     msix_vectors: int = 1
     no_soft_reset: bool = False
     reads_matter: bool = True
+    has_tlb: bool = False
 
     dma: DmaPort
     irq: IrqPort
@@ -71,6 +73,12 @@ class PciDevice:
         That time is in ns on the clock of ``now_ns``; None: not before the next event.
         """
         return None
+
+    def invalidate(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """With ``has_tlb``: the page tables no longer have ``ranges`` (IOVA, bytes): forget them.
+
+        Returns when nothing that uses them is under way; only then is the unmap answered.
+        """
 
     def queue_of(self, vector: int) -> int | None:
         """The queue whose completions ``vector`` announces; None: it is no queue's."""

@@ -14,6 +14,7 @@ from random import Random
 from typing import Final
 
 from cocotb.triggers import Event
+from cocotbext.pcie.core.tlp import CplStatus
 
 from emulator.errors import DmabedError
 from emulator.iommu.mapping import Mapping
@@ -21,9 +22,7 @@ from emulator.iommu.space import AddressSpace
 from emulator.rtl.link import Link
 from emulator.rtl.tlp import (
     PAGE,
-    Incoming,
-    Status,
-    Tlp,
+    AtsTlp,
     completion,
     invalidate,
     invalidate_body,
@@ -34,6 +33,7 @@ GRANT_SHIFT: Final = 40
 OFFSET_MASK: Final = (1 << GRANT_SHIFT) - 1
 ITAGS: Final = 32
 AGENT_ID: Final = 0x00C8
+DEVICE_ID: Final = 0x0100
 EVERYTHING: Final = 1 << 64
 
 
@@ -104,7 +104,7 @@ class Manners:
 
     look: tuple[int, int] = (2, 10)
     answer: tuple[int, int] = (2, 40)
-    hold: Callable[[Tlp], int] | None = None
+    hold: Callable[[AtsTlp], int] | None = None
     split: float = 0.3
     large: float = 0.5
     refuse: float = 0.0
@@ -117,6 +117,7 @@ class TranslationAgent:
     def __init__(self, link: Link, space: AddressSpace, rng: Random) -> None:
         self._link, self._space, self._rng = link, space, rng
         self.manners = Manners()
+        self.device = DEVICE_ID
         self.grants: dict[int, Grant] = {}
         self._alive: list[Grant] = []
         self.pending: dict[int, Invalidation] = {}
@@ -134,24 +135,24 @@ class TranslationAgent:
         return self.events
 
     # ------------------------------------------------------------------ translations
-    def request(self, tlp: Tlp) -> None:
+    def request(self, tlp: AtsTlp) -> None:
         """The device asks for translations."""
         self.requests += 1
         extra = self.manners.hold(tlp) if self.manners.hold else 0
         if self._rng.random() < self.manners.refuse:
             self.on_outcome("error completion")
-            status = self._rng.choice((Status.UNSUPPORTED, Status.ABORTED))
-            self._link.after(1, lambda: self._link.send(completion(tlp.tag, b"", 4, status)))
+            status = self._rng.choice((CplStatus.UR, CplStatus.CA))
+            self._link.after(1, lambda: self._link.send(completion(tlp, b"", 4, status)))
             return
         look = self._rng.randint(*self.manners.look)
         self._link.after(look, lambda: self._look_up(tlp, extra))
 
-    def _look_up(self, tlp: Tlp, extra: int) -> None:
+    def _look_up(self, tlp: AtsTlp, extra: int) -> None:
         entries, grants = self._entries(tlp)
         answer = extra + self._rng.randint(*self.manners.answer)
-        self._link.after(answer, lambda: self._answer(tlp.tag, entries, grants))
+        self._link.after(answer, lambda: self._answer(tlp, entries, grants))
 
-    def _entries(self, tlp: Tlp) -> tuple[list[bytes], list[Grant]]:
+    def _entries(self, tlp: AtsTlp) -> tuple[list[bytes], list[Grant]]:
         """As many translations of one size as were asked for and can be given; at least one."""
         iova, entries, grants = tlp.addr, [], []
         mapping = self._space.find(iova)
@@ -162,7 +163,7 @@ class TranslationAgent:
             return [translation_entry(0, PAGE, False, False)], []
         size = self._size(mapping, iova)
         base = iova & ~(size - 1)
-        for index in range(tlp.length // 8):
+        for index in range(tlp.size // 8):
             at = base + index * size
             found = self._space.find(at)
             if found is None or at < found.iova or at + size > found.end:
@@ -194,14 +195,14 @@ class TranslationAgent:
                 return size
             size = double
 
-    def _answer(self, tag: int, entries: list[bytes], grants: list[Grant]) -> None:
+    def _answer(self, request: AtsTlp, entries: list[bytes], grants: list[Grant]) -> None:
         parts = [b"".join(entries)]
         if len(entries) > 1 and self._rng.random() < self.manners.split:
             parts = entries
             self.on_outcome("granted: split completion")
         left = sum(map(len, parts))
         for number, part in enumerate(parts):
-            tlp = completion(tag, part, left)
+            tlp = completion(request, part, left)
             here = grants if len(parts) == 1 else grants[number : number + 1]
             self._arriving[id(tlp)] = partial(self._granted, here)
             self._link.send(tlp)
@@ -216,7 +217,7 @@ class TranslationAgent:
             ):
                 self.on_outcome("overtaken by invalidate")
 
-    def _arrived(self, tlp: Incoming) -> None:
+    def _arrived(self, tlp: AtsTlp) -> None:
         call = self._arriving.pop(id(tlp), None)
         if call:
             call()
@@ -247,7 +248,8 @@ class TranslationAgent:
         self.history.append(inv)
         for listener in self.on_issue:
             listener(inv)
-        tlp = invalidate(itag, body or invalidate_body(iova, size, all_pasids), AGENT_ID, pasid, tc)
+        body = body or invalidate_body(iova, size, all_pasids)
+        tlp = invalidate(itag, body, AGENT_ID, pasid, tc, self.device)
         self._arriving[id(tlp)] = partial(self._delivered, inv)
         self._link.send(tlp)
         return inv
@@ -265,7 +267,7 @@ class TranslationAgent:
     def _delivered(self, inv: Invalidation) -> None:
         inv.delivered, inv.delivered_cycle = self.tick(), self._link.cycle
 
-    def completed(self, tlp: Tlp) -> list[Invalidation]:
+    def completed(self, tlp: AtsTlp) -> list[Invalidation]:
         """The device answers; returns what that completes."""
         over = []
         for itag in range(ITAGS):

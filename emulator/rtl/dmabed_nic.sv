@@ -22,25 +22,7 @@ module dmabed_nic
     input  logic         clk,
     input  logic         rst,
 
-    input  logic [16:0]  s_axil_awaddr,
-    input  logic [2:0]   s_axil_awprot,
-    input  logic         s_axil_awvalid,
-    output logic         s_axil_awready,
-    input  logic [31:0]  s_axil_wdata,
-    input  logic [3:0]   s_axil_wstrb,
-    input  logic         s_axil_wvalid,
-    output logic         s_axil_wready,
-    output logic [1:0]   s_axil_bresp,
-    output logic         s_axil_bvalid,
-    input  logic         s_axil_bready,
-    input  logic [16:0]  s_axil_araddr,
-    input  logic [2:0]   s_axil_arprot,
-    input  logic         s_axil_arvalid,
-    output logic         s_axil_arready,
-    output logic [31:0]  s_axil_rdata,
-    output logic [1:0]   s_axil_rresp,
-    output logic         s_axil_rvalid,
-    input  logic         s_axil_rready,
+    `AXIL_PORTS(17),
 
     input  logic         link_up,
     input  logic [47:0]  power_on_mac,
@@ -57,13 +39,13 @@ module dmabed_nic
     input  logic [127:0] s_rx_tdata,
     input  logic         s_rx_tlast,
     input  logic [51:0]  s_rx_tuser,
-    // Frames to the wire, one stream a queue: tuser with tlast = do not send
-    output logic [QUEUES-1:0]     m_tx_tvalid,
-    input  logic [QUEUES-1:0]     m_tx_tready,
-    output logic [QUEUES*128-1:0] m_tx_tdata,
-    output logic [QUEUES*16-1:0]  m_tx_tkeep,
-    output logic [QUEUES-1:0]     m_tx_tlast,
-    output logic [QUEUES-1:0]     m_tx_tuser,
+    // Frames to the wire: tuser with tlast = do not send
+    output logic         m_tx_tvalid,
+    input  logic         m_tx_tready,
+    output logic [127:0] m_tx_tdata,
+    output logic [15:0]  m_tx_tkeep,
+    output logic         m_tx_tlast,
+    output logic         m_tx_tuser,
 
     input  logic         cfg_bus_master,
     input  logic         cfg_ats,
@@ -112,10 +94,7 @@ module dmabed_nic
   assign hard_rst = rst || flr;
 
   dmabed_axil axil (
-      .clk, .rst, .s_axil_awaddr, .s_axil_awprot, .s_axil_awvalid, .s_axil_awready,
-      .s_axil_wdata, .s_axil_wstrb, .s_axil_wvalid, .s_axil_wready, .s_axil_bresp,
-      .s_axil_bvalid, .s_axil_bready, .s_axil_araddr, .s_axil_arprot, .s_axil_arvalid,
-      .s_axil_arready, .s_axil_rdata, .s_axil_rresp, .s_axil_rvalid, .s_axil_rready,
+      .clk, .rst, `AXIL_CONNECT,
       .write, .write_addr, .write_data, .read, .read_addr, .read_data);
 
   // CTRL.reset: rings stop, what is in flight comes home, then the registers start anew.
@@ -161,7 +140,9 @@ module dmabed_nic
   logic [CLIENTS*REQ-1:0] req;
   logic [CLIENTS*BEAT_BITS-1:0] req_data;
   dma_response_t rsp;
-  logic [QUEUES-1:0] rx_ready;
+  logic [QUEUES-1:0] rx_ready, out_tvalid, out_tready, out_tlast, out_tuser;
+  logic [QUEUES*128-1:0] out_tdata;
+  logic [QUEUES*16-1:0] out_tkeep;
 
   for (genvar q = 0; q < QUEUES; q++) begin : gen_queue
     logic write_here, read_here, frame_here;
@@ -178,9 +159,9 @@ module dmabed_nic
         .pasid_valid(cfg_pasid_valid), .pasid(cfg_pasid),
         .s_rx_tvalid(s_rx_tvalid && frame_here), .s_rx_tready(rx_ready[q]),
         .s_rx_tdata, .s_rx_tlast, .s_rx_tuser(s_rx_tuser[47:0]),
-        .m_tx_tvalid(m_tx_tvalid[q]), .m_tx_tready(m_tx_tready[q]),
-        .m_tx_tdata(m_tx_tdata[q*128+:128]), .m_tx_tkeep(m_tx_tkeep[q*16+:16]),
-        .m_tx_tlast(m_tx_tlast[q]), .m_tx_tuser(m_tx_tuser[q]),
+        .m_tx_tvalid(out_tvalid[q]), .m_tx_tready(out_tready[q]),
+        .m_tx_tdata(out_tdata[q*128+:128]), .m_tx_tkeep(out_tkeep[q*16+:16]),
+        .m_tx_tlast(out_tlast[q]), .m_tx_tuser(out_tuser[q]),
         .req_valid(req_valid[q*5+:5]), .req(req[q*5*REQ+:5*REQ]),
         .req_data(req_data[q*5*BEAT_BITS+:5*BEAT_BITS]), .granted(granted[q*5+:5]),
         .refused(refused[q*5+:5]), .take_beat(take_beat[q*5+:5]), .rsp_valid(rsp_valid[q*5+:5]),
@@ -196,6 +177,12 @@ module dmabed_nic
     for (int q = 0; q < QUEUES; q++) if (read_addr[16:8] == 9'h010 + 9'(q)) read_data = queue_data[q];
     if (read_addr[16]) read_data = read_addr[15:12] == '0 ? msix_data : '0;
   end
+
+  dmabed_merge #(.INPUTS(QUEUES)) merge (
+      .clk, .rst(hard_rst || soft_rst), .s_tvalid(out_tvalid), .s_tready(out_tready),
+      .s_tdata(out_tdata), .s_tkeep(out_tkeep), .s_tlast(out_tlast), .s_tuser(out_tuser),
+      .m_tvalid(m_tx_tvalid), .m_tready(m_tx_tready), .m_tdata(m_tx_tdata), .m_tkeep(m_tx_tkeep),
+      .m_tlast(m_tx_tlast), .m_tuser(m_tx_tuser));
 
   dmabed_msix #(.VECTORS(VECTORS)) msix (
       .clk, .rst(hard_rst), .forget(soft_rst), .enable(cfg_msix_enable),

@@ -21,6 +21,7 @@ from cocotbext.axi import (
 
 from emulator.frames import FrameBatch
 from emulator.nic.steering import Filter, steer
+from emulator.rtl.agent import DEVICE_ID
 from emulator.rtl.host import NS_PER_CYCLE
 from emulator.rtl.link import Handle, Link
 
@@ -40,7 +41,7 @@ RESET: Final[Mapping[str, int]] = MappingProxyType(
         "cfg_stu": 0,
         "cfg_mps": 1,
         "cfg_mrrs": 2,
-        "cfg_requester": 0x0100,
+        "cfg_requester": DEVICE_ID,
         "cfg_msix_enable": 0,
         "cfg_msix_mask": 0,
         "cfg_pasid_valid": 0,
@@ -140,8 +141,11 @@ class Mac:
         """Frames on their way to the device."""
         return int(self.source.count()) + int(self.source.active)
 
-    async def send(self, frame: bytes, queues: int = 1) -> bool:
-        """Offers a frame to the device; False: its filter does not let it in."""
+    async def send(self, frame: bytes, queue: int | None = None) -> bool:
+        """Offers a frame to the device; False: its filter does not let it in.
+
+        queue: where it goes; None: where its flow hash and RSS_QUEUES say.
+        """
         dut = self._dut
         what = Filter(
             mac=int(dut.mac_address.value),
@@ -153,7 +157,7 @@ class Mac:
             return False
         flow = int(hashes[0])
         count = max(1, int(self._dut.mac_rss_queues.value))
-        user = (flow % min(count, queues)) << 48 | len(frame) << 32 | flow
+        user = (flow % count if queue is None else queue) << 48 | len(frame) << 32 | flow
         padded = frame.ljust(-(-len(frame) // 16) * 16, b"\0")
         await self.source.send(AxiStreamFrame(padded, tuser=user))
         return True

@@ -21,4 +21,5 @@ dmabed_rx.sv
 dmabed_reorder.sv
 dmabed_tx.sv
 dmabed_queue_pair.sv
+dmabed_merge.sv
 dmabed_nic.sv

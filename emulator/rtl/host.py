@@ -14,6 +14,7 @@ from random import Random
 from typing import Final
 
 import numpy as np
+from cocotbext.pcie.core.tlp import CplStatus
 from numpy.typing import NDArray
 
 from emulator.iommu.dma import AccessLog, DmaGate, NoLog, SpaceDma
@@ -22,7 +23,7 @@ from emulator.iommu.space import AddressSpace
 from emulator.ports import DmaFault
 from emulator.rtl.agent import GRANT_SHIFT, OFFSET_MASK, TranslationAgent
 from emulator.rtl.link import Link
-from emulator.rtl.tlp import Kind, Status, Tlp, completion
+from emulator.rtl.tlp import AtsTlp, Kind, completion
 
 RCB: Final = 64
 """Read completion boundary, bytes."""
@@ -50,8 +51,8 @@ class ReadManners:
 
     delay: tuple[int, int] = (4, 60)
     split: float = 0.3
-    hold: Callable[[Tlp], int | None] = lambda tlp: 0
-    fail: Callable[[Tlp], Status | str] = lambda tlp: Status.SUCCESS
+    hold: Callable[[AtsTlp], int | None] = lambda tlp: 0
+    fail: Callable[[AtsTlp], CplStatus | str] = lambda tlp: CplStatus.SC
 
 
 class RootComplex:
@@ -73,8 +74,8 @@ class RootComplex:
         self.port = SpaceDma(space, self._log, self.gate)
         self.reads = ReadManners()
         self.interrupt: Callable[[int, int], None] = lambda address, data: None
-        self.on_write: list[Callable[[Tlp, int], None]] = []
-        self.on_read: list[Callable[[Tlp, int, bytes], None]] = []
+        self.on_write: list[Callable[[AtsTlp, int], None]] = []
+        self.on_read: list[Callable[[AtsTlp, int, bytes], None]] = []
         self.on_final: list[Callable[[int], None]] = []
         self.faults: list[DmaFault] = []
         link.listeners.append(self.handle)
@@ -86,7 +87,7 @@ class RootComplex:
         """The time of the simulation."""
         return self._link.cycle * NS_PER_CYCLE
 
-    def handle(self, tlp: Tlp) -> None:
+    def handle(self, tlp: AtsTlp) -> None:
         """Takes one request of the device."""
         self.port.now_ns = self.now_ns
         if tlp.kind is Kind.WRITE:
@@ -98,7 +99,7 @@ class RootComplex:
         else:
             self.agent.completed(tlp)
 
-    def iova_of(self, tlp: Tlp) -> int:
+    def iova_of(self, tlp: AtsTlp) -> int:
         """The IOVA behind the request's address."""
         if not tlp.translated:
             return tlp.addr
@@ -106,9 +107,9 @@ class RootComplex:
         return tlp.addr if grant is None else grant.iova_of(tlp.addr)
 
     # ------------------------------------------------------------------ writes
-    def _write(self, tlp: Tlp) -> None:
+    def _write(self, tlp: AtsTlp) -> None:
         if not tlp.translated and INTERRUPTS <= tlp.addr < INTERRUPTS_END:
-            self.interrupt(tlp.addr, int.from_bytes(tlp.data, "little"))
+            self.interrupt(tlp.addr, int.from_bytes(tlp.payload, "little"))
             return
         iova = self.iova_of(tlp)
         for listener in self.on_write:
@@ -116,20 +117,20 @@ class RootComplex:
         if tlp.translated:
             at = tlp.addr & OFFSET_MASK
             self._note(tlp, iova)
-            self._memory.array[at : at + tlp.length] = np.frombuffer(tlp.data, np.uint8)
+            self._memory.array[at : at + tlp.size] = np.frombuffer(tlp.payload, np.uint8)
             return
         try:
-            self.port.write(iova, tlp.data)
+            self.port.write(iova, tlp.payload)
         except DmaFault as fault:
             self.faults.append(fault)
 
-    def _note(self, tlp: Tlp, iova: int) -> None:
-        one = np.array([iova], np.uint64), np.array([tlp.length], np.int64)
+    def _note(self, tlp: AtsTlp, iova: int) -> None:
+        one = np.array([iova], np.uint64), np.array([tlp.size], np.int64)
         target = np.array([target_of(self._memory, tlp.addr & OFFSET_MASK)], np.int64)
         self._log.accessed(self.now_ns, *one, tlp.kind is Kind.WRITE, np.ones(1, np.bool_), target)
 
     # ------------------------------------------------------------------ reads
-    def _read(self, tlp: Tlp) -> None:
+    def _read(self, tlp: AtsTlp) -> None:
         hold = self.reads.hold(tlp)
         if hold is None:
             return
@@ -140,26 +141,26 @@ class RootComplex:
             self._link.after(delay, lambda: self._answer(tlp, self._direct(tlp), status))
             return
         try:
-            data = self.port.read(tlp.addr, tlp.length)
+            data = self.port.read(tlp.addr, tlp.size)
         except DmaFault as fault:
             self.faults.append(fault)
-            data, status = b"", Status.UNSUPPORTED
+            data, status = b"", CplStatus.UR
         self._link.after(delay, lambda: self._answer(tlp, data, status))
 
-    def _direct(self, tlp: Tlp) -> bytes:
+    def _direct(self, tlp: AtsTlp) -> bytes:
         at = tlp.addr & OFFSET_MASK
-        return self._memory.array[at : at + tlp.length].tobytes()
+        return self._memory.array[at : at + tlp.size].tobytes()
 
-    def _answer(self, tlp: Tlp, data: bytes, status: Status | str) -> None:
-        if isinstance(status, Status) and status is not Status.SUCCESS:
-            self._last(tlp.tag, completion(tlp.tag, b"", 4, status))
+    def _answer(self, tlp: AtsTlp, data: bytes, status: CplStatus | str) -> None:
+        if isinstance(status, CplStatus) and status is not CplStatus.SC:
+            self._last(tlp.tag, completion(tlp, b"", 4, status))
             return
         for listener in self.on_read:
             listener(tlp, self.iova_of(tlp), data)
         left = len(data)
         for part in self._parts(tlp.addr, data):
             bad = status == "poison" and left == len(data)
-            packet = completion(tlp.tag, part, left, poisoned=bad)
+            packet = completion(tlp, part, left, poison=bad)
             left -= len(part)
             if left:
                 self._link.send(packet)

@@ -14,9 +14,9 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 
-from emulator.rtl.tlp import BEAT_BYTES, Incoming, Tlp
+from emulator.rtl.tlp import BEAT_BYTES, AtsTlp, from_device, to_device
 
-Listener = Callable[[Tlp], None]
+Listener = Callable[[AtsTlp], None]
 Handle = Any
 """A cocotb handle: what it has is found out from the simulator, at run time."""
 
@@ -33,12 +33,12 @@ class Link:
         self._dut = dut
         self._clock = dut.clk
         self.listeners: list[Listener] = []
-        self.sent_listeners: list[Callable[[Incoming], None]] = []
+        self.sent_listeners: list[Callable[[AtsTlp], None]] = []
         self.ready: Callable[[], bool] = lambda: True
         self.gap: Callable[[], int] = lambda: 0
         self.count = 0
         self.cycle = 0
-        self._queue: deque[Incoming] = deque()
+        self._queue: deque[AtsTlp] = deque()
         self._later: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
         self._header: int | None = None
@@ -47,7 +47,7 @@ class Link:
         dut.rx_tvalid.value = 0
         dut.np_credit.value = 1
 
-    def send(self, tlp: Incoming) -> None:
+    def send(self, tlp: AtsTlp) -> None:
         """Queues ``tlp`` for the device; order is kept."""
         self._queue.append(tlp)
 
@@ -70,7 +70,7 @@ class Link:
         tx_valid, rx_ready = dut.tx_tvalid, dut.rx_tready
         accepting = False
         beats: deque[int] = deque()
-        current: Incoming | None = None
+        current: AtsTlp | None = None
         pause = 0
         while True:
             await edge
@@ -92,8 +92,9 @@ class Link:
                 pause -= 1
             elif current is None and self._queue:
                 current = self._queue.popleft()
-                beats = deque(current.beats())
-                dut.rx_tuser.value = current.header
+                header, words = to_device(current)
+                beats = deque(words)
+                dut.rx_tuser.value = header
                 dut.rx_tvalid.value = 1
                 self._drive(beats)
             want = self.ready()
@@ -111,7 +112,7 @@ class Link:
             self._header = int(dut.tx_tuser.value)
         self._beats.append(dut.tx_tdata.value.to_unsigned().to_bytes(BEAT_BYTES, "little"))
         if dut.tx_tlast.value == 1:
-            tlp = Tlp(self._header, b"".join(self._beats), self.cycle, self.count)
+            tlp = from_device(self._header, b"".join(self._beats), self.cycle, self.count)
             self.count += 1
             self._header, self._beats = None, []
             for listener in self.listeners:

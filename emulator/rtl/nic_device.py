@@ -23,11 +23,12 @@ WIRE_FRAMES = 16
 
 
 class RtlNicDevice(RtlDevice):
-    """``dmabed_nic`` on ``wire``; one queue pair, whatever ``config`` says of queues."""
+    """``dmabed_nic`` on ``wire`` with as many queue pairs as ``design`` was built with."""
 
     vendor_id, device_id = VENDOR_ID, DEVICE_ID
     class_code, revision = CLASS_CODE, REVISION_ID
     bars: ClassVar = {0: Bar(size=BAR_SIZE)}
+    has_tlb = True
 
     def __init__(self, config: NicConfig, wire: Wire, design: Dut) -> None:
         super().__init__(design)
@@ -42,7 +43,7 @@ class RtlNicDevice(RtlDevice):
     def attach(self, dma: DmaPort, irq: IrqPort, observer: Observer) -> None:
         """As for every design."""
         super().attach(dma, irq, observer)
-        self._monitor = RingMonitor(observer, lambda: self._now_ns)
+        self.monitor = RingMonitor(observer, lambda: self._now_ns, self._design.queues)
 
     def link(self, up: bool, now_ns: int) -> None:
         """The cable was plugged in or pulled out."""
@@ -51,28 +52,28 @@ class RtlNicDevice(RtlDevice):
     def mmio_write(self, bar: int, offset: int, value: int, size: int, now_ns: int) -> None:
         """As for every design; the ledger's observer is told what the register means."""
         self._now_ns = now_ns
-        self._monitor.written(offset, value)
+        self.monitor.written(offset, value)
         super().mmio_write(bar, offset, value, size, now_ns)
 
     def mmio_read(self, bar: int, offset: int, size: int) -> int:
         """As for every design; a ring that reads as stopped has stopped."""
         value = super().mmio_read(bar, offset, size)
-        self._monitor.read(offset, value)
+        self.monitor.read(offset, value)
         return value
 
     def reset(self, now_ns: int) -> None:
         """As for every design."""
         self._now_ns = now_ns
         super().reset(now_ns)
-        self._monitor.reset()
+        self.monitor.reset()
 
     def writing(self, iova: int, data: bytes) -> None:
         """A completion gives a buffer back before it is seen."""
-        self._monitor.completing(iova, data)
+        self.monitor.completing(iova, data)
 
     def has_read(self, iova: int, data: bytes) -> None:
         """Descriptors hand buffers over."""
-        self._monitor.fetched(iova, data)
+        self.monitor.fetched(iova, data)
 
     def step(self, now_ns: int) -> int | None:
         """Frames from the cable, simulated time, frames to the cable."""

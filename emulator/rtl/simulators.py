@@ -70,12 +70,23 @@ def find(simulator: str) -> Path:
     return find_verilator() if simulator == "verilator" else find_icarus()
 
 
+def waves_wanted() -> bool:
+    """Whether the environment asks for waves: WAVES=1."""
+    return os.environ.get("WAVES", "0") not in ("", "0")
+
+
 @contextmanager
-def _environment(simulator: str, program: Path, paths: Sequence[Path] = ()) -> Iterator[None]:
-    """Puts the tool first on PATH and ``paths`` on that of modules: cocotb hands both on."""
+def _environment(
+    simulator: str, program: Path, waves: bool, paths: Sequence[Path] = ()
+) -> Iterator[None]:
+    """Puts the tool first on PATH and ``paths`` on that of modules: cocotb hands both on.
+
+    waves: of the design; the runner would prefer what the environment says.
+    """
     old, old_path = dict(os.environ), list(sys.path)
     sys.path[:0] = map(str, paths)
     os.environ["PATH"] = f"{program.parent}{os.pathsep}{old.get('PATH', '')}"
+    os.environ["WAVES"] = str(int(waves))
     if simulator == "verilator" and "site-packages" in program.parts:
         os.environ["VERILATOR_ROOT"] = str(program.parent.parent)
         # What its configure script would have found out on this host.
@@ -129,7 +140,7 @@ def build(simulator: str, design: Design) -> Path:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with _environment(simulator, program):
+    with _environment(simulator, program, design.waves):
         get_runner(simulator).build(
             sources=list(design.files),
             hdl_toplevel=design.top,
@@ -146,10 +157,11 @@ def build(simulator: str, design: Design) -> Path:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ran: test name -> failure text, or None where it passed; and where the log is."""
+    """What ran: test name -> failure text, or None where it passed; where log and waves are."""
 
     results: Mapping[str, str | None]
     log: Path
+    waves: Path | None = None
 
     def require(self) -> None:
         """Raises: SimulationError: something failed, or nothing ran."""
@@ -183,7 +195,7 @@ def run(
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "simulation.log"
-    with _environment(simulator, program, paths):
+    with _environment(simulator, program, design.waves, paths):
         try:
             get_runner(simulator).test(
                 test_module=module,
@@ -202,7 +214,16 @@ def run(
         except SystemExit as error:
             if not (folder / "results.xml").exists():
                 raise SimulationError(f"{simulator} ended with {error}; see {log}") from error
-    return Outcome(_read_results(folder / "results.xml"), log)
+    waves = _waves(simulator, design, built, folder) if design.waves else None
+    return Outcome(_read_results(folder / "results.xml"), log, waves)
+
+
+def _waves(simulator: str, design: Design, built: Path, folder: Path) -> Path:
+    """What the run recorded; Icarus leaves it beside its build, where the next run would write."""
+    if simulator == "verilator":
+        return folder / "dump.vcd"
+    name = f"{design.top}.fst"
+    return Path(shutil.move(built / name, folder / name))
 
 
 def _read_results(path: Path) -> dict[str, str | None]:

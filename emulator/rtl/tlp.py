@@ -1,20 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Transaction-layer packets as the RTL's ports carry them: header fields and payload bytes."""
+"""TLPs between the RTL's ports and the models of cocotbext-pcie.
+
+The RTL's side has byte addresses, byte lengths and a decoded header; the library's ``Tlp`` has the
+header as PCIe has it. What that class has no place for is added here: a PASID prefix, and the
+fields of ATS, which lie where other kinds keep theirs (PCIe Base Specification, chapter 10):
+
+* message code: where memory requests have their byte enables;
+* "no write" of a translation request: bit 0 of the address, where others have a hint;
+* ITag of an invalidate request: the tag; CC and ITag vector of a completion: the address.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
+
+from cocotbext.pcie.core.tlp import CplStatus, MsgType, Tlp, TlpAt, TlpAttr, TlpTc, TlpType
+from cocotbext.pcie.core.utils import PcieId
 
 from emulator.rtl.layout import constants, struct
 
 BEAT_BYTES: Final = 16
 PAGE: Final = 4096
+ROOT_ID: Final = PcieId(0, 0, 0)
 
 _C = constants()
 TX_HEADER: Final = struct("tx_header_t")
 RX_HEADER: Final = struct("rx_header_t")
+_WRITES = (TlpType.MEM_WRITE, TlpType.MEM_WRITE_64)
+_READS = (TlpType.MEM_READ, TlpType.MEM_READ_64)
 
 
 class Kind(IntEnum):
@@ -26,104 +40,156 @@ class Kind(IntEnum):
     INV_CPL = _C["TX_INV_CPL"]
 
 
-class At(IntEnum):
-    """The address type."""
+class AtsTlp(Tlp):  # type: ignore[misc]
+    """A TLP of the library and what ATS adds.
 
-    UNTRANSLATED = _C["AT_UNTRANSLATED"]
-    TRANSLATION = _C["AT_TRANSLATION"]
-    TRANSLATED = _C["AT_TRANSLATED"]
+    pasid: of its prefix, or None. time, number: cycle of its last beat at the device's port, and
+    its place in the order of those; 0 unless the device sent it.
+    """
 
-
-class Status(IntEnum):
-    """Completion status, PCIe Base Specification 2.2.9."""
-
-    SUCCESS = 0
-    UNSUPPORTED = 1
-    ABORTED = 4
-
-
-class Tlp:
-    """What the device sent: ``time`` in cycles at its last beat, ``number`` counts them."""
-
-    __slots__ = ("addr", "at", "data", "fields", "kind", "length", "number", "tag", "time")
-
-    def __init__(self, header: int, data: bytes, time: int, number: int) -> None:
-        self.fields = fields = TX_HEADER.unpack(header)
-        self.kind, self.at = Kind(fields["kind"]), fields["at"]
-        self.addr, self.length, self.tag = fields["addr"], fields["len"], fields["tag"]
-        self.data = data[: self.length] if self.kind is Kind.WRITE else b""
-        self.time, self.number = time, number
+    def __init__(self, tlp: Tlp | None = None) -> None:
+        super().__init__(tlp)
+        self.pasid: int | None = getattr(tlp, "pasid", None)
+        self.time: int = getattr(tlp, "time", 0)
+        self.number: int = getattr(tlp, "number", 0)
 
     @property
-    def pasid(self) -> int | None:
-        """The PASID it carries."""
-        return self.fields["pasid"] if self.fields["pasid_valid"] else None
+    def kind(self) -> Kind:
+        """What it is, of the four kinds a device of ours sends."""
+        if self.fmt_type in _WRITES:
+            return Kind.WRITE
+        if self.fmt_type in _READS:
+            return Kind.TRANSLATION if self.at == TlpAt.TRANSLATE_REQ else Kind.READ
+        return Kind.INV_CPL
 
     @property
     def translated(self) -> bool:
         """It uses an address that ATS gave."""
-        return self.at == At.TRANSLATED
+        return bool(self.at == TlpAt.TRANSLATED)
+
+    @property
+    def addr(self) -> int:
+        """Memory request: address of the first byte."""
+        return int(self.address) + int(self.get_first_be_offset())
+
+    @property
+    def size(self) -> int:
+        """Memory request: bytes."""
+        return int(self.get_be_byte_count())
+
+    @property
+    def payload(self) -> bytes:
+        """Memory write: the bytes that are enabled."""
+        first = self.get_first_be_offset()
+        return bytes(self.data[first : first + self.size])
+
+    @property
+    def message(self) -> int:
+        """Message: its code."""
+        return int(self.last_be) << 4 | int(self.first_be)
 
     @property
     def itags(self) -> int:
         """Invalidate completion: the ITag vector."""
-        return self.fields["itags"]
+        return int(self.address) & 0xFFFF_FFFF
 
     @property
     def copies(self) -> int:
         """Invalidate completion: CC, 0 means 8."""
-        return (self.addr >> 32 & 7) or 8
-
-    @property
-    def target(self) -> int:
-        """Invalidate completion: Device ID, whom it is for."""
-        return self.addr >> 16 & 0xFFFF
+        return (int(self.address) >> 32 & 7) or 8
 
     def __str__(self) -> str:
-        where = f"{self.addr:#x}+{self.length}" if self.kind is not Kind.INV_CPL else ""
-        extra = f" itags {self.itags:#x}" if self.kind is Kind.INV_CPL else f" tag {self.tag}"
-        return f"#{self.number} {self.kind.name} at={self.at} {where}{extra} (cycle {self.time})"
+        kind = self.kind
+        if kind is Kind.INV_CPL:
+            return f"#{self.number} {kind.name} itags {self.itags:#x} (cycle {self.time})"
+        where = f"{self.addr:#x}+{self.size} tag {self.tag}"
+        return f"#{self.number} {kind.name} at={int(self.at)} {where} (cycle {self.time})"
 
 
-@dataclass(frozen=True)
-class Incoming:
-    """What the device is sent: header fields of ``rx_header_t``, payload."""
+def from_device(header: int, data: bytes, time: int, number: int) -> AtsTlp:
+    """What the device's port carried: ``tx_tuser``, and the bytes of its beats."""
+    fields = TX_HEADER.unpack(header)
+    tlp, kind = AtsTlp(), fields["kind"]
+    tlp.time, tlp.number = time, number
+    tlp.tc, tlp.tag = TlpTc(fields["tc"]), fields["tag"]
+    tlp.attr = TlpAttr(TlpAttr.RO * fields["relaxed"] | TlpAttr.IDO * fields["id_order"])
+    tlp.requester_id = PcieId.from_int(fields["requester"])
+    tlp.pasid = fields["pasid"] if fields["pasid_valid"] else None
+    if kind == Kind.INV_CPL:
+        _message(tlp, TlpType.MSG_ID, MsgType.INVALIDATE_CPL)
+        target, copies = fields["addr"] >> 16 & 0xFFFF, fields["addr"] >> 32 & 7
+        tlp.completer_id = PcieId.from_int(target)
+        tlp.address = (target << 16 | copies) << 32 | fields["itags"]
+        return tlp
+    addr, wide = fields["addr"], fields["addr"] > 0xFFFF_FFFF
+    tlp.at = TlpAt(fields["at"])
+    if kind == Kind.WRITE:
+        tlp.fmt_type = _WRITES[wide]
+        tlp.set_addr_be_data(addr, data[: fields["len"]])
+    else:
+        tlp.fmt_type = _READS[wide]
+        tlp.set_addr_be(addr, fields["len"])
+        tlp.ph = fields["no_write"]
+    return tlp
 
-    fields: dict[str, int] = field(default_factory=dict)
-    data: bytes = b""
 
-    @property
-    def header(self) -> int:
-        """The vector on ``rx_tuser``."""
-        return RX_HEADER.pack(**self.fields)
+def _message(tlp: AtsTlp, fmt_type: TlpType, code: MsgType) -> None:
+    tlp.fmt_type = fmt_type
+    tlp.last_be, tlp.first_be = code >> 4, code & 0xF
 
-    def beats(self) -> list[int]:
-        """The payload, 16 bytes a beat; one beat at least."""
-        padded = self.data.ljust(max(1, -(-len(self.data) // BEAT_BYTES)) * BEAT_BYTES, b"\0")
-        return [
-            int.from_bytes(padded[at : at + BEAT_BYTES], "little")
-            for at in range(0, len(padded), BEAT_BYTES)
-        ]
+
+def to_device(tlp: AtsTlp) -> tuple[int, list[int]]:
+    """What the device's port is to carry: ``rx_tuser``, and 16 bytes a beat, one at least."""
+    fields = {"tc": int(tlp.tc), "tag": tlp.tag & 0xFF, "poisoned": int(bool(tlp.ep))}
+    data = bytes(tlp.data)
+    if tlp.is_completion():
+        data = data[tlp.lower_address & 3 :][: tlp.byte_count]
+        fields |= {"kind": _C["RX_CPL"], "status": int(tlp.status), "byte_count": tlp.byte_count}
+    else:
+        pasid = getattr(tlp, "pasid", None)
+        fields |= {"kind": _C["RX_INV_REQ"], "itag": tlp.tag, "requester": int(tlp.requester_id)}
+        fields |= {"pasid_valid": int(pasid is not None), "pasid": pasid or 0}
+    padded = data.ljust(max(1, -(-len(data) // BEAT_BYTES)) * BEAT_BYTES, b"\0")
+    starts = range(0, len(padded), BEAT_BYTES)
+    beats = [int.from_bytes(padded[at : at + BEAT_BYTES], "little") for at in starts]
+    return RX_HEADER.pack(len=len(data), **fields), beats
 
 
 def completion(
-    tag: int,
+    request: AtsTlp,
     data: bytes,
     byte_count: int,
-    status: Status = Status.SUCCESS,
-    poisoned: bool = False,
-    tc: int = 0,
-) -> Incoming:
-    """A completion; ``byte_count``: bytes that remain, those of ``data`` included."""
-    fields = {"kind": _C["RX_CPL"], "tag": tag, "status": int(status), "poisoned": int(poisoned)}
-    return Incoming(fields | {"byte_count": byte_count, "len": len(data), "tc": tc}, data)
+    status: CplStatus = CplStatus.SC,
+    poison: bool = False,
+) -> AtsTlp:
+    """Answers ``request`` with its bytes from the ``byte_count``-th last on.
+
+    byte_count: bytes that remain, those of ``data`` included.
+    """
+    tlp = AtsTlp.create_completion_for_tlp(request, ROOT_ID, bool(data), status)
+    tlp.byte_count, tlp.ep = byte_count, poison
+    tlp.lower_address = (request.addr + request.size - byte_count) & 0x7F
+    lead = tlp.lower_address & 3
+    if data:
+        tlp.set_data(bytes(lead) + data + bytes(-(lead + len(data)) % 4))
+    return _typed(tlp)
 
 
-def invalidate(itag: int, body: bytes, requester: int, pasid: int | None, tc: int) -> Incoming:
-    """An invalidate request with these eight bytes of payload."""
-    fields = {"kind": _C["RX_INV_REQ"], "itag": itag, "requester": requester, "len": len(body)}
-    fields |= {"tc": tc, "pasid_valid": int(pasid is not None), "pasid": pasid or 0}
-    return Incoming(fields, body)
+def _typed(tlp: Any) -> AtsTlp:  # noqa: ANN401
+    assert isinstance(tlp, AtsTlp)
+    return tlp
+
+
+def invalidate(
+    itag: int, body: bytes, requester: int, pasid: int | None, tc: int, target: int
+) -> AtsTlp:
+    """An invalidate request to the function ``target``, with these eight bytes of payload."""
+    tlp = AtsTlp()
+    _message(tlp, TlpType.MSG_DATA_ID, MsgType.INVALIDATE_REQ)
+    tlp.tag, tlp.tc, tlp.pasid = itag, TlpTc(tc), pasid
+    tlp.requester_id, tlp.completer_id = PcieId.from_int(requester), PcieId.from_int(target)
+    tlp.set_data(body)
+    return tlp
 
 
 def coded_range(addr: int, size: int) -> int:

@@ -11,25 +11,7 @@ module stamp
 (
     input  logic         clk,
     input  logic         rst,
-    input  logic [16:0]  s_axil_awaddr,
-    input  logic [2:0]   s_axil_awprot,
-    input  logic         s_axil_awvalid,
-    output logic         s_axil_awready,
-    input  logic [31:0]  s_axil_wdata,
-    input  logic [3:0]   s_axil_wstrb,
-    input  logic         s_axil_wvalid,
-    output logic         s_axil_wready,
-    output logic [1:0]   s_axil_bresp,
-    output logic         s_axil_bvalid,
-    input  logic         s_axil_bready,
-    input  logic [16:0]  s_axil_araddr,
-    input  logic [2:0]   s_axil_arprot,
-    input  logic         s_axil_arvalid,
-    output logic         s_axil_arready,
-    output logic [31:0]  s_axil_rdata,
-    output logic [1:0]   s_axil_rresp,
-    output logic         s_axil_rvalid,
-    input  logic         s_axil_rready,
+    `AXIL_PORTS(17),
 
     input  logic         cfg_bus_master,
     input  logic         cfg_msix_enable,
@@ -55,10 +37,7 @@ module stamp
   assign reset = rst || cfg_flr;
 
   dmabed_axil axil (
-      .clk, .rst, .s_axil_awaddr, .s_axil_awprot, .s_axil_awvalid, .s_axil_awready,
-      .s_axil_wdata, .s_axil_wstrb, .s_axil_wvalid, .s_axil_wready, .s_axil_bresp,
-      .s_axil_bvalid, .s_axil_bready, .s_axil_araddr, .s_axil_arprot, .s_axil_arvalid,
-      .s_axil_arready, .s_axil_rdata, .s_axil_rresp, .s_axil_rvalid, .s_axil_rready,
+      .clk, .rst, `AXIL_CONNECT,
       .write, .write_addr, .write_data, .read, .read_addr, .read_data);
 
   logic [63:0] addr, clock, irq_addr;

@@ -21,6 +21,7 @@ FILES: Sequence[Path] = (
 class StampDevice(RtlDevice):
     """One BAR, one vector; see the head of ``stamp.sv`` for the registers."""
 
+    top, files = "stamp", FILES
     device_id = 0x57A0
     bars: ClassVar = {0: Bar(size=4096)}
     msix_vectors = 1

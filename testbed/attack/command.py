@@ -17,13 +17,13 @@ from testbed.attack.report import Conditions, findings_of, headline_of, write_at
 from testbed.attack.run import UNMAP_US, Outcome, run_attack
 from testbed.plants.table import duration
 from testbed.report.writer import point_latest
-from testbed.scenario import Iommu, Strategy
+from testbed.scenario import Iommu, RxMode
 from vm.artifacts import Artifacts, setup
 from vm.kernel_config import flavour_for
 
 
 def show_attacks(
-    iommus: Sequence[Iommu], strategy: Strategy, folder: Path, unmap_us: int = UNMAP_US
+    iommus: Sequence[Iommu], strategy: RxMode, folder: Path, unmap_us: int = UNMAP_US
 ) -> int:
     """Attacks under each IOMMU, prints and writes what came of it; returns the exit status.
 

@@ -13,7 +13,7 @@ from testbed.errors import RigError
 from testbed.laboratory import Traffic
 from testbed.plants.table import duration
 from testbed.rig import Rig, open_rig
-from testbed.scenario import Iommu, NicPlan, Strategy, VmPlan
+from testbed.scenario import Iommu, NicPlan, RxMode, VmPlan
 from vm.artifacts import Artifacts
 from vm.module_build import build_program
 
@@ -40,7 +40,7 @@ class Outcome:
     """
 
     iommu: Iommu
-    strategy: Strategy
+    strategy: RxMode
     rounds: int = 0
     attack: Attack = NOTHING
     arrived: int = 0
@@ -64,7 +64,7 @@ async def run_attack(
     artifacts: Artifacts,
     folder: Path,
     iommu: Iommu,
-    strategy: Strategy = "page_pool",
+    strategy: RxMode = "page_pool",
     unmap_us: int = UNMAP_US,
 ) -> Outcome:
     """One guest, attacked until a canary arrives, at most ``ROUNDS`` times.

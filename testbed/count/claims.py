@@ -26,12 +26,13 @@ _BEST_IPC = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim, what was counted, and whether the one bears the other out."""
+    """A claim, what was counted (short: in a few words), and whether that bears it out."""
 
     number: str
     who: str
     claim: str
     counted: str
+    short: str
     judgement: Judgement
 
 
@@ -45,11 +46,6 @@ def _rows(result: CountResult, mode: Mode, *fates: Fate) -> list[CountRow]:
     return [row for row in result.rows if row.mode == mode and row.fate in fates]
 
 
-def _buffer_atomics(row: CountRow) -> float:
-    """Atomics of buffers alone: references and the pool, not what locks in the stack cost."""
-    return sum(row.part(name).atomics for name in ("driver", "page_pool", "page allocator"))
-
-
 def _calls(rows: Sequence[CountRow]) -> list[float]:
     return [value for row in rows for value in (row.maps, row.unmaps)]
 
@@ -58,7 +54,7 @@ def _pool(result: CountResult) -> Claim | None:
     rows = _rows(result, "page_pool", "drop", "deliver")
     if not rows:
         return None
-    atomics = [_buffer_atomics(row) for row in rows]
+    atomics = [row.buffer_atomics for row in rows]
     worst = max(*_calls(rows), *atomics)
     return Claim(
         "T1",
@@ -66,6 +62,7 @@ def _pool(result: CountResult) -> Claim | None:
         "a pool of mapped pages per queue: no map, no unmap, no atomic where the same CPU frees",
         f"maps and unmaps {span(_calls(rows), '{:.3f}')}, atomics of pool, driver and page"
         f" allocator {span(atomics, '{:.3f}')}",
+        f"{span(_calls(rows), '{:.3g}')} maps, {span(atomics, '{:.2g}')} atomics",
         "holds" if worst < _NONE else "does not hold",
     )
 
@@ -74,7 +71,7 @@ def _array(result: CountResult) -> Claim | None:
     drop, deliver = (_rows(result, "array_cache", fate) for fate in ("drop", "deliver"))
     if not drop or not deliver:
         return None
-    atomics = [_buffer_atomics(row) for row in drop]
+    atomics = [row.buffer_atomics for row in drop]
     maps = [row.maps for row in deliver]
     lost = max(maps) >= _NONE
     judgement: Judgement = "in part" if lost else "holds"
@@ -85,6 +82,7 @@ def _array(result: CountResult) -> Claim | None:
         f"dropped by the driver: {span(atomics, '{:.3f}')} atomics; given to the stack the page is"
         f" lost: {span(maps, '{:.3f}')} maps, {span([r.atomics for r in deliver], '{:.1f}')}"
         " atomics",
+        f"{span(atomics, '{:.2g}')} atomics dropped, {span(maps, '{:.2g}')} maps delivered",
         judgement if max(atomics) < _NONE else "does not hold",
     )
 
@@ -93,13 +91,14 @@ def _flip(result: CountResult) -> Claim | None:
     rows = _rows(result, "half_page_flip", "deliver")
     if not rows:
         return None
-    atomics = [_buffer_atomics(row) for row in rows]
+    atomics = [row.buffer_atomics for row in rows]
     return Claim(
         "T3",
         "Brouer, Dumazet",
         "half pages, flipped: two atomics per packet",
         f"{span(atomics, '{:.3f}')}: put_page() alone, as references are taken in bulk since;"
         f" maps {span([row.maps for row in rows], '{:.3f}')}",
+        f"{span(atomics, '{:.2f}')} atomics",
         "holds" if all(abs(value - 2) < 0.05 for value in atomics) else "does not hold",
     )
 
@@ -115,7 +114,8 @@ def _order(result: CountResult) -> Claim | None:
         "a block of high order shares its map and its allocation; dear under memory pressure",
         f"maps {span([row.maps for row in rows], '{:.3f}')}, allocations"
         f" {span([row.allocations for row in rows], '{:.3f}')}, atomics of buffers"
-        f" {span([_buffer_atomics(row) for row in rows], '{:.3f}')}; pressure was not counted",
+        f" {span([row.buffer_atomics for row in rows], '{:.3f}')}; pressure was not counted",
+        f"{span([row.maps for row in rows], '{:.3g}')} maps",
         "in part" if shared else "does not hold",
     )
 
@@ -131,7 +131,8 @@ def _recycle(result: CountResult) -> Claim | None:
         "single pages with the recycle trick: hardly any page is allocated in practice",
         f"allocations {span(allocations, '{:.3f}')}, maps"
         f" {span([row.maps for row in rows], '{:.3f}')}, atomics of buffers"
-        f" {span([_buffer_atomics(row) for row in rows], '{:.3f}')}",
+        f" {span([row.buffer_atomics for row in rows], '{:.3f}')}",
+        f"{span(allocations, '{:.2g}')} allocations",
         "holds" if max(allocations) < 0.01 else "does not hold",
     )
 
@@ -150,6 +151,7 @@ def _bulk(result: CountResult) -> Claim | None:
         "Brouer",
         "allocating, mapping and freeing in bulk amortises what each costs",
         f"instructions of bulk_map over map_per_packet: {said}",
+        f"{span([ratio for _, ratio in pairs], '{:.2f}')} of the instructions",
         "holds" if all(ratio < 0.95 for _, ratio in pairs) else "in part",
     )
 
@@ -170,6 +172,7 @@ def _budget(result: CountResult) -> Claim | None:
         "Brouer",
         f"{BUDGET_CYCLES} cycles per packet for the whole path",
         f"instructions with page_pool, no IOMMU: {', '.join(said)}",
+        ", ".join(f"{row.fate} {row.instructions:.0f} instructions" for row in known),
         judgement,
     )
 

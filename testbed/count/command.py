@@ -17,6 +17,7 @@ from testbed.count.plot import draw_count
 from testbed.count.results import FATES, MODES, CountResult
 from testbed.count.run import COUNTED_IOMMUS, CountPlan, count
 from testbed.count.table import count_text, print_count
+from testbed.errors import TestbedError
 from testbed.report.progress import RunProgress
 from testbed.report.table import PIPE_WIDTH, report_console
 from testbed.report.writer import point_latest, run_folder, write_atomically
@@ -36,6 +37,35 @@ def add_count(actions: Any, out: Path) -> None:  # noqa: ANN401 - argparse names
     parser.add_argument("--kernels", action="store_true", help="on older and newer kernels, too")
     parser.add_argument("--out", type=Path, default=out, help="where the report's folder is made")
     parser.set_defaults(action=run_count)
+
+
+def add_reprice(actions: Any) -> None:  # noqa: ANN401 - argparse names no type for it
+    """Adds the action that makes prices of the twin out of a count."""
+    what = "price the twin by the instructions of a count: a host preset and an IOMMU preset"
+    parser = actions.add_parser("reprice", help=what, description=what)
+    parser.add_argument(
+        "count", type=Path, nargs="?", help="count.json of a report (the one that is kept)"
+    )
+    parser.add_argument("--name", help="of the presets (counted-, and the kernel's version)")
+    parser.add_argument(
+        "--cpi", type=float, default=1.0, metavar="CYCLES", help="per instruction (1.0)"
+    )
+    parser.set_defaults(action=run_reprice)
+
+
+def run_reprice(chosen: argparse.Namespace) -> int:
+    """Writes the presets; returns the exit status."""
+    from testbed.count.kept import KEPT, load_count
+    from testbed.count.reprice import STRICT, preset_name, write_presets
+
+    if not 0 < chosen.cpi < 1000:
+        raise TestbedError(f"--cpi {chosen.cpi:g}: give cycles per instruction above 0")
+    result = load_count(chosen.count or KEPT)
+    name = chosen.name or preset_name(result)
+    for path in write_presets(result, name, chosen.cpi):
+        print(path)
+    print(f"try: dmabed compare --set host={name} --presets passthrough,{name}{STRICT}")
+    return 0
 
 
 def run_count(chosen: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from testbed.errors import TestbedError
 
@@ -75,6 +76,22 @@ def parse_dumps(text: str) -> list[Dump]:
             interrupts do not add up to the total.
     """
     return list(_dumps(enumerate(text.splitlines(), 1)))
+
+
+class DumpReader:
+    """Reads the plugin's file as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = 0
+
+    def read(self) -> list[Dump]:
+        """The dumps since the last call, oldest first. Raises: as :func:`parse_dumps`."""
+        with self.path.open() as file:
+            file.seek(self._read)
+            text = file.read()
+            self._read = file.tell()
+        return parse_dumps(text)
 
 
 def _dumps(lines: Iterable[tuple[int, str]]) -> Iterator[Dump]:

@@ -27,7 +27,7 @@ PARTS = (
     "slab",
     "copies",
     "stack",
-    "locks, lists",
+    "locks, lists, counters",
     "consumer",
     "other",
 )
@@ -54,8 +54,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
         "page allocator",
         r"_*(alloc_(pages|frozen|fresh)|get_page_from_freelist|rmqueue|free_(unref|pcp|one|pages|"
         r"frozen|tail)|page_frag|put_page|release_pages|post_alloc|prep_(new|compound)|folios?_|"
-        r"zone_watermark|expand|find_suitable|policy_|compaction|page_counter|mod_.*page_state|"
-        r"dec_zone|inc_zone|count_vm|clear_page|kernel_init_pages|pfn_|get_pfnblock|cond_accept_mem|"
+        r"zone_watermark|expand|find_suitable|policy_|compaction|page_counter|"
+        r"clear_page|kernel_init_pages|pfn_|get_pfnblock|cond_accept_mem|"
         r"page_cache_release|mem_cgroup|uncharge|lru_|nr_to_section|should_fail_alloc)",
     ),
     (
@@ -72,9 +72,10 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
         r"dst_|net_|passthru)",
     ),
     (
-        "locks, lists",
+        "locks, lists, counters",
         r"_*(raw_|rcu|mutex|list_(add|del)|local_bh|ktime|read_tsc|tsc|preempt|queued_spin|"
-        r"native_queued|pv_|x86_|sw_|static_call|cond_resched|rb_|irq_|xas?_)",
+        r"native_queued|pv_|x86_|sw_|static_call|cond_resched|rb_|irq_|xas?_|"
+        r"mod_.*(page|zone|node)_?state|(dec|inc)_(zone|node)|count_vm)",
     ),
 )
 _COMPILED = tuple((part, re.compile(pattern)) for part, pattern in _PATTERNS)

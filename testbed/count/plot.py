@@ -25,7 +25,7 @@ COLOUR = {
     "slab": "#f0e442",
     "copies": "#cc79a7",
     "stack": "#a9b3be",
-    "locks, lists": "#6b7683",
+    "locks, lists, counters": "#6b7683",
     "consumer": "#dde2e8",
     "other": "#1b2430",
 }

@@ -7,21 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from testbed import strict_json
-from testbed.scenario import Iommu
+from testbed.scenario import RX_MODES, Iommu, RxMode
 
-Mode = Literal[
-    "page_pool",
-    "map_per_packet",
-    "array_cache",
-    "half_page_flip",
-    "order_fallback",
-    "order0_recycle",
-    "shadow_copy",
-    "bulk_map",
-]
+Mode = RxMode
 Fate = Literal["drop", "deliver", "forward"]
 
-MODES: tuple[Mode, ...] = get_args(Mode)
+MODES: tuple[Mode, ...] = RX_MODES
 FATES: tuple[Fate, ...] = get_args(Fate)
 
 
@@ -67,6 +58,29 @@ class CountRow:
         found = (part for part in self.parts if part.part == name)
         return next(found, PartCount(name, 0.0, 0.0))
 
+    @property
+    def buffer_atomics(self) -> float:
+        """Those on references to pages and in the pool, without locks of the stack or allocator."""
+        return sum(self.part(name).atomics for name in ("driver", "page_pool", "page allocator"))
+
+
+@dataclass(frozen=True, slots=True)
+class TwinRow:
+    """What the twin counts in a cell, per packet: see :mod:`testbed.count.twin`.
+
+    maps, unmaps: ranges of addresses that begin and end. allocations, frees: calls of the page
+    allocator. atomics: on references to pages and in the strategy's own stores.
+    """
+
+    mode: Mode
+    iommu: Iommu
+    fate: Fate
+    maps: float
+    unmaps: float
+    allocations: float
+    frees: float
+    atomics: float
+
 
 @dataclass(frozen=True, slots=True)
 class CountResult:
@@ -79,11 +93,17 @@ class CountResult:
     cpus: int
     frame_bytes: int
     rows: tuple[CountRow, ...]
+    twin: tuple[TwinRow, ...]
 
     def row(self, mode: Mode, iommu: Iommu, fate: Fate) -> CountRow | None:
         """The row of that cell, if it was counted."""
         key = (mode, iommu, fate)
         return next((row for row in self.rows if (row.mode, row.iommu, row.fate) == key), None)
+
+    def twin_row(self, row: CountRow) -> TwinRow | None:
+        """What the twin counts where ``row`` was counted."""
+        key = (row.mode, row.iommu, row.fate)
+        return next((twin for twin in self.twin if (twin.mode, twin.iommu, twin.fate) == key), None)
 
     def to_json(self) -> str:
         """Indented JSON (ResultsError if a field holds what it must not)."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,16 @@ from pathlib import Path
 
 from testbed.count.dump import Counts
 from testbed.count.parts import PARTS, attribute
-from testbed.count.results import FATES, MODES, CountResult, CountRow, Fate, Mode, PartCount
+from testbed.count.results import (
+    FATES,
+    MODES,
+    CountResult,
+    CountRow,
+    Fate,
+    Mode,
+    PartCount,
+    TwinRow,
+)
 from testbed.count.session import CPUS, CountingGuest, Sample, counting_guest
 from testbed.count.symbols import SymbolTable
 from testbed.report.progress import RunProgress
@@ -74,6 +84,7 @@ async def count(
     Raises:
         TestbedError, VmError: a guest did not do what counting needs.
     """
+    twin = asyncio.get_running_loop().run_in_executor(None, _twin_rows, plan)
     rows: list[CountRow] = []
     for iommu in plan.iommus:
         progress.stage(f"boot {iommu}")
@@ -87,6 +98,18 @@ async def count(
         cpus=CPUS,
         frame_bytes=plan.frame_bytes,
         rows=tuple(rows),
+        twin=await twin,
+    )
+
+
+def _twin_rows(plan: CountPlan) -> tuple[TwinRow, ...]:
+    from testbed.count.twin import twin_row  # takes a second, and needs nothing of a guest
+
+    return tuple(
+        twin_row(mode, iommu, fate)
+        for iommu in plan.iommus
+        for mode in plan.modes
+        for fate in plan.fates
     )
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from testbed.count.build import counting_driver
-from testbed.count.dump import Dump, parse_dumps
+from testbed.count.dump import Dump, DumpReader
 from testbed.count.results import Fate, Mode
 from testbed.count.symbols import SymbolTable, parse_kallsyms
 from testbed.errors import RigError
-from testbed.laboratory import Traffic
+from testbed.laboratory import Served, Traffic
 from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, VmPlan
 from vm.accel import Acceleration
@@ -31,6 +31,8 @@ from vm.plugin_build import build_plugin, require_plugin
 
 #: Frames of a burst: 8 polls of 64, fewer than the ring has descriptors.
 BURST = 512
+#: Bursts that are thrown away, before those that count.
+WARM_UP = 2
 #: Two, as with one Linux takes LOCK prefixes out of its code at boot. NAPI stays on the first.
 CPUS = 2
 NIC = NicPlan(queues=1, rx_ring=1024, tx_ring=1024)
@@ -38,10 +40,10 @@ _VM = VmPlan(memory_mib=256, cpus=CPUS)
 #: The bound ends the wait, not the time: 65 ms are the register's most.
 _MODERATION = f"rx-usecs 65535 rx-frames {BURST}"
 _DUMP = "/sys/module/dmabed_nic/parameters/count_dump"
+_COMPACT = "/proc/sys/vm/compact_memory"
 _BURST_S = 60.0
-_POLL_S = 0.02
-_BUSY_TRIES = 100
-_STATE = ("rx_packets", "tx_packets", "arms", "hw_interrupts")
+_POLL_S = 0.005
+_BUSY_TRIES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,10 @@ class CountingGuest:
 
     def __init__(self, rig: Rig, counts: Path) -> None:
         self.rig = rig
-        self._counts = counts
-        self._dumps = 0
+        self._dumps = DumpReader(counts)
+        self._symbols_file = counts.with_name("kallsyms")
+        self._up: tuple[Mode, bool] | None = None
         self._fate: Fate = "deliver"
-        self._arms_ahead = 0
 
     async def begin(self) -> None:
         """Loads driver and sink."""
@@ -74,77 +76,82 @@ class CountingGuest:
         """Of the kernel and the modules that are loaded now."""
         text = (await self.rig.guest.run("cat /proc/kallsyms")).stdout
         # Beside the raw counts, which mean nothing without it: addresses are random.
-        self._counts.with_name("kallsyms").write_text(text)
+        self._symbols_file.write_text(text)
         return parse_kallsyms(text)
 
     async def choose(self, mode: Mode, fate: Fate) -> None:
         """Switches the driver to ``mode``, and all packets to ``fate``."""
-        interface = self.rig.interface
-        attributes = f"/sys/class/net/{interface}/dmabed"
+        if self._up != (mode, fate == "drop"):
+            await self._bring_up(mode, fate == "drop")
         await self.rig.guest.run(
-            f"ip link set {interface} down && echo {mode} > {attributes}/rx_mode"
-            f" && echo {int(fate == 'drop')} > {attributes}/rx_discard"
-            f" && echo {int(fate == 'forward')} > /sys/module/dmabed_sink/parameters/echo"
+            f"echo {int(fate == 'forward')} > /sys/module/dmabed_sink/parameters/echo"
+        )
+        self._fate = fate
+
+    async def _bring_up(self, mode: Mode, discard: bool) -> None:
+        """Rings are built for a mode, so the interface goes down and up again.
+
+        In between memory is put together again: what a block or a bulk costs depends on how it was
+        split by what ran before.
+        """
+        interface = self.rig.interface
+        folder = f"/sys/class/net/{interface}"
+        await self.rig.guest.run(
+            f"ip link set {interface} down && {{ echo 1 > {_COMPACT} || true; }}"
+            f" && echo {mode} > {folder}/dmabed/rx_mode"
+            f" && echo {int(discard)} > {folder}/dmabed/rx_discard"
             f" && ip link set {interface} up && ethtool -C {interface} {_MODERATION}"
             # Nothing may be dropped or put off on its way out.
-            f" && echo 10000 > /sys/class/net/{interface}/tx_queue_len"
-            f" && echo 100000000 >"
-            f" /sys/class/net/{interface}/queues/tx-0/byte_queue_limits/limit_min"
+            f" && echo 10000 > {folder}/tx_queue_len"
+            f" && echo 100000000 > {folder}/queues/tx-0/byte_queue_limits/limit_min"
         )
         await self.rig.await_carrier(interface)
-        self._fate = fate
-        state = await self._state()
-        self._arms_ahead = state["arms"] - state["hw_interrupts"]
+        self._up = (mode, discard)
 
-    async def measure(self, bursts: int, warmup: int = 2, frame: int = 60) -> Sample:
+    async def measure(self, bursts: int, warmup: int = WARM_UP, frame: int = 60) -> Sample:
         """Counts ``bursts`` bursts of frames of ``frame`` bytes (without FCS) after a warm-up."""
         for _ in range(warmup):
             await self._burst(frame)
         await self._dump()
         self.rig.devices.call("window_begin", "nic")
-        before = (await self._state())["rx_packets"]
         for _ in range(bursts):
             await self._burst(frame)
-        packets = (await self._state())["rx_packets"] - before
         device = self.rig.devices.call("window_end", "nic")
-        return Sample((await self._dump(),), packets, device)
+        return Sample((await self._dump(),), bursts * BURST, device)
 
     async def _burst(self, frame: int) -> None:
         """Returns when all packets are done with and the driver waits for an interrupt again."""
-        names = ["rx_packets", "tx_packets"] if self._fate == "forward" else ["rx_packets"]
-        state = await self._state()
-        targets = {name: state[name] + BURST for name in names}
+        before = self._served()
+        sent = BURST if self._fate == "forward" else 0
         self.rig.devices.call("send", "nic", Traffic(frame, frame, count=BURST))
         deadline = time.monotonic() + _BURST_S
-        while not self._is_quiet(state := await self._state(), targets):
+        while not self._done(served := self._served(), before, sent):
             if time.monotonic() > deadline:
-                raise RigError(f"not done in {_BURST_S} s: {state}, to be {targets}")
+                raise RigError(f"not done in {_BURST_S} s: {served}; before the burst {before}")
             await asyncio.sleep(_POLL_S)
         self.rig.devices.call("unplug", "nic")
 
-    def _is_quiet(self, state: dict[str, int], targets: dict[str, int]) -> bool:
-        armed = state["arms"] - state["hw_interrupts"] >= self._arms_ahead  # a watchdog arms too
-        return armed and all(state[name] >= target for name, target in targets.items())
+    @staticmethod
+    def _done(now: Served, before: Served, sent: int) -> bool:
+        """Whether all were received, ``sent`` of them sent on, and none is still looked at."""
+        received = now.received - before.received == BURST
+        return now.quiet and received and now.transmitted - before.transmitted >= sent
 
-    async def _state(self) -> dict[str, int]:
-        """Counters of the driver's queue pair."""
-        command = f"ethtool -S {self.rig.interface} | grep -E ' q0_({'|'.join(_STATE)}):'"
-        said = (await self.rig.guest.run(command)).stdout
-        lines = (line.partition(":") for line in said.split("\n") if line)
-        return {name.strip().removeprefix("q0_"): int(value) for name, _, value in lines}
+    def _served(self) -> Served:
+        found: Served = self.rig.devices.call("served", "nic")
+        return found
 
     async def _dump(self) -> Dump:
         """What was counted since the last dump."""
         for _ in range(_BUSY_TRIES):
             await self.rig.guest.run(f"echo > {_DUMP}")
-            dumps = parse_dumps(self._counts.read_text())
-            if len(dumps) > self._dumps:
+            found = self._dumps.read()
+            if found:
                 break
             await asyncio.sleep(_POLL_S)
-        if len(dumps) != self._dumps + 1:
-            raise RigError(f"{len(dumps)} dumps in {self._counts}, not {self._dumps + 1}")
-        self._dumps = len(dumps)
-        return dumps[-1]
+        if len(found) != 1:
+            raise RigError(f"{len(found)} dumps in {self._dumps.path} where 1 was asked for")
+        return found[0]
 
 
 @contextlib.asynccontextmanager

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from testbed.count.against import QUANTITIES, REASONS, UNEXPLAINED, cell, compare
 from testbed.count.claims import Judgement, claims
 from testbed.count.results import FATES, CountResult, CountRow
 from testbed.report.table import PIPE_WIDTH, report_console
@@ -45,6 +46,9 @@ def count_parts(result: CountResult) -> list[RenderableType]:
             style="dim",
         )
     )
+    if result.twin:
+        title = "\nPer packet, the twin: where the guest counts something else, both, and why"
+        parts += [Text(title, style="bold"), twin_table(result), *_reasons(result)]
     return [*parts, Text("\nClaims of 2016", style="bold"), claims_table(result)]
 
 
@@ -76,6 +80,27 @@ def _cells(row: CountRow | None) -> list[str]:
         f"{row.maps + row.unmaps:.2f}",
         f"{row.allocations:.2f}",
     ]
+
+
+def twin_table(result: CountResult) -> Table:
+    """Fates and strategies down, quantities across: one number where twin and guest agree."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in ("packets", "strategy"):
+        table.add_column(name, no_wrap=True)
+    for name in QUANTITIES:
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in compare(result):
+        cells = (cell(each.pairs[name]) for name in QUANTITIES)
+        table.add_row(each.fate, each.mode, *cells)
+    return table
+
+
+def _reasons(result: CountResult) -> list[Text]:
+    used = {key for each in compare(result) for key in each.reasons}
+    lines = [f"{reason.key}: {reason.text}" for reason in REASONS if reason.key in used]
+    if UNEXPLAINED in used:
+        lines.append(f"{UNEXPLAINED}: not explained: the twin, the driver or this list is wrong")
+    return [Text(line, style="dim") for line in lines]
 
 
 def claims_table(result: CountResult) -> Table:

@@ -20,10 +20,11 @@ from testbed.faults.memory import NoMemory
 from testbed.faults.process import PLAYS, play_process
 from testbed.faults.results import FaultResult, matrix
 from testbed.faults.vm import ELSEWHERE as NOT_IN_VM
-from testbed.faults.vm import NIC, FaultGuest
+from testbed.faults.vm import NIC, FaultGuest, needs_iommu, ruined
 from testbed.rig import open_rig
 from testbed.scenario import IOMMUS, Iommu, VmPlan
 from vm.artifacts import Artifacts, setup
+from vm.errors import GuestError
 
 RUNGS = ("in-process", "vm")
 _BAD = (Outcome.STUCK, Outcome.BROKEN)
@@ -70,6 +71,10 @@ def _all(chosen: argparse.Namespace) -> int:
         results += [_told(_in_process(name, chosen.seed, None)) for name in names]
     if chosen.rung != "in-process":
         names = [*(name for name in FAULTS if name not in NOT_IN_VM), *PLAYS]
+        if chosen.iommu == "none":
+            left_out = [name for name in FAULTS if needs_iommu(name)]
+            names = [name for name in names if name not in left_out]
+            print(f"without an IOMMU these land in the guest's memory: {', '.join(left_out)}")
         results += asyncio.run(play_in_guests(names, chosen.seed, None, chosen.iommu))
     print()
     for number, why in ELSEWHERE.items():
@@ -121,7 +126,7 @@ async def fault_guest(
 ) -> AsyncIterator[FaultGuest]:
     """A guest whose NIC can be ordered to misbehave, driver up; logs go to ``folder``."""
     vm = VmPlan(memory_mib=256)
-    async with open_rig(artifacts, iommu, folder, vm, NIC, faulty=True) as rig:
+    async with open_rig(artifacts, iommu, folder, vm, NIC, faulty=True, free_ports=1) as rig:
         guest = FaultGuest(rig)
         try:
             await guest.start()
@@ -136,7 +141,10 @@ async def _series(
     with tempfile.TemporaryDirectory() as folder:
         async with fault_guest(artifacts, Path(folder), iommu) as guest:
             for name in names:
-                result = await guest.play(name, plan, seed)
+                try:
+                    result = await guest.play(name, plan, seed)
+                except GuestError as error:
+                    result = ruined(name, error)
                 yield result
                 if result.outcome in _BAD:
                     return

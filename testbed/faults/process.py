@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """X-47 and X-58 on the rung vm: PCIe errors, and the device's process stopped and killed.
 
-Each takes a guest of its own: what is done here may cost the device for good. A device that died
-cannot be replaced in the same guest: QEMU's client does not connect again, and QEMU 11.1 aborts at
-any device_del of a vfio-user-pci device (memory_region_del_subregion, subregion->container == mr).
+Each takes a guest of its own: what is done here may cost the device for good.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -18,13 +17,15 @@ from typing import NamedTuple
 
 from emulator.faults.fault import Outcome
 from testbed.errors import LaboratoryError, RigError
+from testbed.faults.restart import device_restarted, kill_device
 from testbed.faults.results import FaultResult
-from testbed.faults.vm import RUNG, FaultGuest
+from testbed.faults.vm import RUNG, Came, FaultGuest
 from vm.errors import GuestError, VmError
 
 STOPPED_S = 10.0
 _LINK_S = 8.0
 _BACK_S = 60.0
+_HUNG_UP = "Broken pipe"
 
 
 class Play(NamedTuple):
@@ -34,10 +35,6 @@ class Play(NamedTuple):
     shows: str
     expect: frozenset[Outcome]
     act: Callable[[FaultGuest], Awaitable[Came]]
-
-
-Came = tuple[Outcome, str]
-"""What came of it, and what was seen."""
 
 
 async def _inject(guest: FaultGuest, error: str) -> None:
@@ -53,7 +50,7 @@ async def aer_non_fatal(guest: FaultGuest) -> Came:
     """A completion timeout at the root port, by QEMU: the driver's handlers run, all three."""
     await _inject(guest, "COMP_TIME")
     await guest.answered(_BACK_S)
-    return Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery")
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery"))
 
 
 async def aer_fatal(guest: FaultGuest) -> Came:
@@ -68,28 +65,39 @@ async def aer_fatal(guest: FaultGuest) -> Came:
     except RigError:
         seconds = await guest.remove_driver()
         said = await _kernel_said(guest, "AER: device recovery|Link Active")
-        return Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; {said}"
-    return Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery")
+        return Came(Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; {said}")
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery"))
 
 
 async def device_stopped(guest: FaultGuest) -> Came:
-    """The process is stopped for ten seconds: twice as long as QEMU waits for an answer."""
+    """The process is stopped for ten seconds: twice as long as QEMU waits for an answer.
+
+    QEMU 11.1 hangs up where an answer comes that it no longer waits for; then the device is as dead
+    as one that was killed, and the driver has to let itself be removed.
+    """
     pid = guest.rig.devices.pid
     os.kill(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(STOPPED_S)
     finally:
         os.kill(pid, signal.SIGCONT)
-    await guest.answered(_BACK_S)
-    return Outcome.RECOVERED, await _kernel_said(guest, "dmabed")
+    try:
+        await guest.answered(_BACK_S)
+    except RigError:
+        hung_up = [line for line in guest.rig.guest.qemu_said() if _HUNG_UP in line]
+        if not hung_up:
+            raise
+        seconds = await guest.remove_driver()
+        return Came(Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; QEMU hung up: {hung_up[0]}")
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, "dmabed"))
 
 
 async def device_killed(guest: FaultGuest) -> Came:
     """The process dies: guest and driver live on, and the driver can be taken away."""
     await guest.stop_pings()
-    os.kill(guest.rig.devices.pid, signal.SIGKILL)
+    await kill_device(guest)
     await asyncio.sleep(1)
-    return Outcome.SURVIVED, f"driver gone in {await guest.remove_driver():.1f} s"
+    return Came(Outcome.SURVIVED, f"driver gone in {await guest.remove_driver():.1f} s")
 
 
 async def _kernel_said(guest: FaultGuest, pattern: str) -> str:
@@ -108,12 +116,16 @@ PLAYS: Mapping[str, Play] = MappingProxyType(
             BACK | {Outcome.SURVIVED}, aer_fatal,
         ),
         "device-stopped": Play(
-            "X-58", "a device that does not answer for 10 s stops nobody for good", BACK,
-            device_stopped,
+            "X-58", "a device that does not answer for 10 s stops nobody for good",
+            BACK | {Outcome.SURVIVED}, device_stopped,
         ),
         "device-killed": Play(
             "X-58", "a device that dies takes neither guest nor driver with it",
             frozenset({Outcome.SURVIVED}), device_killed,
+        ),
+        "device-restarted": Play(
+            "X-58", "a device that died is replaced by a new process in the same guest", BACK,
+            device_restarted,
         ),
     }
 )  # fmt: skip
@@ -124,12 +136,17 @@ async def play_process(guest: FaultGuest, name: str) -> FaultResult:
     play = PLAYS[name]
     began = time.monotonic()
     try:
-        outcome, detail = await play.act(guest)
+        came = await play.act(guest)
     except (VmError, RigError, LaboratoryError) as error:
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
-        outcome = Outcome.BROKEN if isinstance(error, GuestError) else Outcome.STUCK
+        came = Came(Outcome.BROKEN if isinstance(error, GuestError) else Outcome.STUCK, detail)
+        if came.outcome is Outcome.STUCK:
+            detail += f"; QEMU: {guest.rig.guest.qemu_said()[-3:]}"
+            with contextlib.suppress(VmError):
+                detail += f"; {await _kernel_said(guest, 'dmabed')}"
+            came = came._replace(detail=detail)
     warnings = guest.rig.guest.kernel_warnings()
     if warnings:
-        outcome, detail = Outcome.BROKEN, f"{warnings}; {detail}"
-    seconds = time.monotonic() - began
-    return FaultResult(play.number, name, RUNG, outcome, play.expect, seconds * 1e3, 1, detail)
+        came = Came(Outcome.BROKEN, f"{warnings}; {came.detail}")
+    ms = (time.monotonic() - began) * 1e3 if came.recovered_ms is None else came.recovered_ms
+    return FaultResult(play.number, name, RUNG, came.outcome, play.expect, ms, 1, came.detail)

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from emulator.faults.fault import Outcome
 from emulator.faults.injector import FaultReport
@@ -23,7 +24,7 @@ from testbed.faults.results import FaultResult
 from testbed.laboratory import Traffic
 from testbed.rig import GUEST_ADDRESS, Rig
 from testbed.scenario import NicPlan
-from vm.errors import CommandFailed, CommandTimeout, VmError
+from vm.errors import CommandFailed, CommandTimeout, GuestError, VmError
 
 RUNG = "vm"
 NIC = NicPlan(queues=2, rx_ring=256, tx_ring=256)
@@ -64,6 +65,14 @@ class Counted:
     resets: int
     rescues: int
     dma_faults: int
+
+
+class Came(NamedTuple):
+    """What came of a play, and what was seen; recovered_ms: None where the whole play counts."""
+
+    outcome: Outcome
+    detail: str
+    recovered_ms: float | None = None
 
 
 class FaultGuest:
@@ -267,6 +276,18 @@ class FaultGuest:
             sums[key] = sums.get(key, 0) + (int(value) if value.isdigit() else 0)
         noticed = self._damaged + sum(sums.get(name, 0) for name in _COUNTERS)
         return Counted(noticed, sums["resets"], sums["rescues"], sums["dma_faults"])
+
+
+def ruined(name: str, error: GuestError) -> FaultResult:
+    """Of a fault that cost the guest its life."""
+    kind = fault_class(name)
+    detail = str(error).splitlines()[0]
+    return FaultResult(kind.number, name, RUNG, Outcome.BROKEN, kind.expect, acts=1, detail=detail)
+
+
+def needs_iommu(name: str) -> bool:
+    """Whether it takes an IOMMU to refuse the fault; without one it lands in the guest's memory."""
+    return Outcome.REFUSED in fault_class(name).expect
 
 
 def _judge(

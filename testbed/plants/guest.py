@@ -78,10 +78,10 @@ async def _play(rig: Rig, bug: PlantedBug) -> Catch:
     before, since_ns = len(rig.guest.kernel_warnings()), call("clock")
     traced = bug.number in (0, 18)
     try:
-        tracer = await rig.trace_begin() if traced else None
+        stream = await rig.trace() if traced else None
         await _scene(rig, bug)
-        if tracer is not None:
-            await rig.trace_join(tracer)
+        if stream is not None:
+            await stream.end()
     except GuestPanicked as panic:
         call("tell", "nic", Checked("console", (str(panic).splitlines()[0],)))
     warnings = tuple(rig.guest.kernel_warnings()[before:])

@@ -11,11 +11,11 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from testbed.report.style import COLOUR, INK, MARKER, MUTED, typeset
 from testbed.report.units import duration
-from testbed.results import CaseResult, RunResult
-from testbed.scenario import STRATEGIES, Strategy
+from testbed.results import CaseResult, RunResult, shown_strategies
+from testbed.scenario import RxMode
 
-#: Two markers share a row, this far above and below its middle.
-_OFFSET = 0.18
+#: The markers of a row share so much of it.
+_SHARE = 0.72
 
 
 def draw_exposure(live: Axes, window: Axes, run: RunResult) -> None:
@@ -23,9 +23,11 @@ def draw_exposure(live: Axes, window: Axes, run: RunResult) -> None:
     rows: list[tuple[str, int]] = list(
         dict.fromkeys((c.iommu, c.frame_bytes) for c in run.cases if c.iommu != "none")
     )
-    for strategy in STRATEGIES:
+    strategies = shown_strategies(run)
+    for place, strategy in enumerate(strategies):
+        offset = _SHARE * ((place + 0.5) / len(strategies) - 0.5)
         cases = [c for c in run.cases if c.strategy == strategy and c.iommu != "none"]
-        y = [_row_y(rows.index((c.iommu, c.frame_bytes)), strategy) for c in cases]
+        y = [rows.index((c.iommu, c.frame_bytes)) + offset for c in cases]
         counts = [float(case.live_after_release) for case in cases]
         _stems(live, strategy, y, counts, [f"{count:.0f}" for count in counts])
         times = [float(case.stale_window_ns or 0) for case in cases]
@@ -40,10 +42,6 @@ def draw_exposure(live: Axes, window: Axes, run: RunResult) -> None:
         axes.grid(axis="x")
 
 
-def _row_y(row: int, strategy: Strategy) -> float:
-    return row + (-_OFFSET if strategy == STRATEGIES[0] else _OFFSET)
-
-
 def _window_text(case: CaseResult) -> str:
     if case.stale_window_ns is None:
         return "open" if case.stale_open else "none"
@@ -53,7 +51,7 @@ def _window_text(case: CaseResult) -> str:
 
 
 def _stems(
-    axes: Axes, strategy: Strategy, y: list[float], values: list[float], texts: list[str]
+    axes: Axes, strategy: RxMode, y: list[float], values: list[float], texts: list[str]
 ) -> None:
     """A line from zero and a marker at each value; hollow at zero."""
     colour = COLOUR[strategy]

@@ -22,6 +22,7 @@ from testbed.report.style import (
     COLOUR,
     GRID,
     INK,
+    KEY_COLUMNS,
     MARKER,
     MUTED,
     figure_style,
@@ -32,7 +33,7 @@ from testbed.report.style import (
 from testbed.report.titles import curve_title, exposure_title, rates_title
 from testbed.report.units import latency, ratio, significant
 from testbed.report.verdict import curve_pairs, iommus
-from testbed.results import CurvePoint, RunResult, find_case
+from testbed.results import CurvePoint, RunResult, find_case, shown_strategies
 from testbed.scenario import STRATEGIES
 
 IOMMU_LABEL = {"none": "no\nIOMMU"}
@@ -201,11 +202,14 @@ def rates_figure(run: RunResult) -> Figure:
     """Bars of thousand packets per second: a panel per frame size, a group per IOMMU."""
     frames = sorted({case.frame_bytes for case in run.cases})
     subtitle = f"Received packets per second, the guest's own clock. {conditions(run)}."
-    figure = titled_figure(3.9 + 3.6 * (len(frames) - 1), 4.0, rates_title(run), subtitle)
+    more = len(shown_strategies(run)) - len(STRATEGIES)
+    width = 0.3 + (3.6 + 0.9 * more) * len(frames)
+    lines = -(-len(shown_strategies(run)) // KEY_COLUMNS)
+    figure = titled_figure(width, 4.0, rates_title(run), subtitle)
     panels = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
     for axes, frame_bytes in zip(panels, frames, strict=True):
         _rate_bars(axes, run, frame_bytes)
-        axes.set_title(f"{frame_bytes} B frames", size=9.5, weight="bold", pad=20)
+        axes.set_title(f"{frame_bytes} B frames", size=9.5, weight="bold", pad=6 + 14 * lines)
     panels[0].set_ylabel("thousand packets per second")
     panels[0].set_ylim(0, 1.1 * max(*(c.packets_per_second / 1000 for c in run.cases), 1e-3))
     strategy_key(panels[0])
@@ -214,11 +218,12 @@ def rates_figure(run: RunResult) -> Figure:
 
 def _rate_bars(axes: Axes, run: RunResult, frame_bytes: int) -> None:
     names = iommus(run)
-    width = 0.38
-    for side, strategy in zip((-0.5, 0.5), STRATEGIES, strict=True):
+    strategies = shown_strategies(run)
+    middle, width = (len(strategies) - 1) / 2, 0.76 / len(strategies)
+    for place, strategy in enumerate(strategies):
         cases = [find_case(run.cases, strategy, name, frame_bytes) for name in names]
         rates = [case.packets_per_second / 1000 if case else 0.0 for case in cases]
-        x = np.arange(len(names)) + side * (width + 0.04)
+        x = np.arange(len(names)) + (place - middle) * (width + 0.08 / len(strategies))
         axes.bar(x, rates, width, color=COLOUR[strategy], label=strategy)
         for px, case, rate in zip(x, cases, rates, strict=True):
             text = significant(rate) if case else "not run"
@@ -247,7 +252,8 @@ def exposure_figure(run: RunResult) -> Figure:
         subtitle += " >: still open when the run ended."
     subtitle = f"{subtitle} {conditions(run)}."
     rows = len({(c.iommu, c.frame_bytes) for c in run.cases if c.iommu != "none"})
-    figure = titled_figure(7.6, 2.0 + 0.42 * rows, exposure_title(run), subtitle)
+    row = 0.21 * len(shown_strategies(run))
+    figure = titled_figure(7.6, 2.0 + row * rows, exposure_title(run), subtitle)
     left, right = figure.subplots(1, 2, sharey=True)
     draw_exposure(left, right, run)
     strategy_key(left)

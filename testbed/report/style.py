@@ -12,14 +12,26 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from testbed.scenario import Strategy
+from testbed.scenario import RxMode
 
 INK = "#1b2430"
 MUTED = "#5d6875"
 GRID = "#dde2e8"
-#: Blue and vermilion of Okabe and Ito's palette.
-COLOUR: dict[Strategy, str] = {"page_pool": "#0072b2", "map_per_packet": "#d55e00"}
-MARKER: dict[Strategy, str] = {"page_pool": "o", "map_per_packet": "s"}
+#: Okabe and Ito's palette, blue and vermilion for the pair that most runs have; last a dark plum.
+COLOUR: dict[RxMode, str] = {
+    "page_pool": "#0072b2",
+    "map_per_packet": "#d55e00",
+    "array_cache": "#56b4e9",
+    "half_page_flip": "#009e73",
+    "order_fallback": "#e69f00",
+    "order0_recycle": "#cc79a7",
+    "shadow_copy": "#6b7480",
+    "bulk_map": "#5b2a5e",
+}
+MARKER: dict[RxMode, str] = dict(zip(COLOUR, "osD^vPXh", strict=True))
+
+#: Of a legend of strategies.
+KEY_COLUMNS = 4
 
 _RC: dict[str, object] = {
     "font.family": "sans-serif",
@@ -84,11 +96,11 @@ def typeset(text: str) -> str:
 
 
 def strategy_key(axes: Axes) -> None:
-    """A legend in one line above the axes, at their left edge."""
+    """A legend above the axes, at their left edge: lines of up to KEY_COLUMNS strategies."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=2,
+        ncols=KEY_COLUMNS,
         frameon=False,
         borderaxespad=0.2,
         handlelength=1.0,

@@ -15,7 +15,8 @@ from testbed.errors import RigError
 from testbed.guest_facts import Retained, count_pools, timed
 from testbed.laboratory import Traffic
 from testbed.rig import Rig
-from testbed.soak.plan import MODES, Kind, Leg, Operation
+from testbed.scenario import RX_MODES
+from testbed.soak.plan import Kind, Leg, Operation
 from vm.agent_client import OnOutput, Result
 
 HOLDER = "/tmp/holder"
@@ -29,7 +30,7 @@ _SETTLE_S = 0.15
 #: Frames of a traced life: before and after its rings are resized.
 _TRACED = (1500, 500)
 #: Beside whatever the first NIC does, the second one receives this many frames a second.
-_OTHER_PPS = 50
+_OTHER_PPS = 20
 #: What the kernel says of a pool whose pages somebody has for more than a minute: here a socket.
 _HELD_FOR_LONG = re.compile(r"stalled pool|page_pool_release_retry")
 _DAMAGE = re.compile(r"^bad_(?:magic|payload) (\d+)$", re.M)
@@ -63,14 +64,14 @@ class SoakGuest:
         self._seed, self._mapped = seed, mapped
         self._sockets: list[_Socket] = []
         self._opened = 0
-        self._mode = MODES[0]
+        self._mode: str = RX_MODES[0]
         self._held_over = False
         self._retained: Retained | None = None
 
     async def start(self) -> None:
         """Driver and sink are loaded, both NICs are up, the second one receives."""
         await self.rig.load_sink(verify=True)
-        await self._load(MODES[0])
+        await self._load(RX_MODES[0])
         await self._other_up()
         self._send("other", Traffic(60, 1514, rate_pps=_OTHER_PPS, seed=self._seed))
 
@@ -254,7 +255,7 @@ class SoakGuest:
         await self._let_go()
         self._unplug()
         await self._unload()
-        tracer = await self.rig.trace_begin()
+        trace = await self.rig.trace()
         await self._load(operation.values[0])
         for number, frames in enumerate(_TRACED):
             self._send("nic", Traffic(60, 1514, frames, flows=4, seed=self._seed))
@@ -262,7 +263,7 @@ class SoakGuest:
             if not number:
                 await self._ethtool(f"-G {self.rig.interface} rx 256 tx 256")
         await self._quiet()
-        await self.rig.trace_join(tracer)
+        await trace.end()
         await self._other_up()
 
     # ------------------------------------------------------------------ what the guest knows

@@ -14,13 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from emulator.errors import DmabedError
+from testbed.scenario import RX_MODES
 from vm.machine import ALL_IOMMUS, Iommu
 
-#: Every ``rx_mode`` of the kernel driver.
-MODES = (
-    "page_pool", "map_per_packet", "array_cache", "half_page_flip", "order_fallback",
-    "order0_recycle", "shadow_copy", "bulk_map",
-)  # fmt: skip
 #: Those in which a life of the driver is traced: a page stays mapped, or none.
 TRACED = ("page_pool", "map_per_packet")
 #: Frames without FCS: the smallest, those of a usual MTU, those of one of 9000, all of one size.
@@ -32,7 +28,7 @@ LEG_PACKETS, SLOW_LEG_PACKETS = 150_000, 1_500
 #: While something else happens. A guest must not be overloaded then: freeing a page_pool's pages
 #: lets softirqs run after each page, 64 frames at a time, and where each costs a millisecond (two
 #: maps by way of another process) the kernel itself calls that a soft lockup.
-PPS, SLOW_PPS = (200, 1000, 4000), (50, 200)
+PPS, SLOW_PPS = (200, 1000, 4000), (20, 100)
 _SLOW = ("map_per_packet", "bulk_map")
 #: Of a leg of long frames: a frame of 9 KiB costs what ten short ones do.
 _LONG_SHARE = 4
@@ -82,9 +78,9 @@ class Operation:
             raise PlanError(f"{text!r} is no operation; one of: {', '.join(Kind)}, with its values")
         kind = Kind(name)
         named = kind in (Kind.MODE, Kind.RELOAD, Kind.TRACE)
-        if not all(value in MODES if named else value.isdigit() for value in values):
+        if not all(value in RX_MODES if named else value.isdigit() for value in values):
             raise PlanError(
-                f"{text!r}: wants {'one of ' + ', '.join(MODES) if named else 'numbers'}"
+                f"{text!r}: wants {'one of ' + ', '.join(RX_MODES) if named else 'numbers'}"
             )
         return cls(kind, tuple(values))
 
@@ -208,7 +204,7 @@ class Planner:
         mapped: bool,
         queues: int,
         kinds: Sequence[Kind],
-        modes: Sequence[str] = MODES,
+        modes: Sequence[str] = RX_MODES,
         leg_packets: int = LEG_PACKETS,
     ) -> None:
         self._leg_packets = leg_packets

@@ -77,10 +77,13 @@ def poll(pool: State, host: Host, queue: Queue, limit: int) -> None:
     device_writes(host, queue, count)
     if queue.n[q.DEVICE_PEER] >= 0:
         probe(host, queue)
-    steps.receive(pool, host, count, queue.mem, queue.iova, queue.lengths)
-    judge.received(host.book, host.clock[0], count, queue.mem, queue.n[q.TRUESIZE])
     queue.n[q.PACKETS] += count
-    consume(pool, host, queue, count)
+    if queue.n[q.CONSUMER] == q.DISCARD:
+        discard(pool, host, queue, count)
+    else:
+        steps.receive(pool, host, count, queue.mem, queue.iova, queue.lengths)
+        judge.received(host.book, host.clock[0], count, queue.mem, queue.n[q.TRUESIZE])
+        consume(pool, host, queue, count)
     refill(pool, host, queue)
     settle_pool(pool, host, queue)
 
@@ -124,6 +127,17 @@ def probe(host: Host, queue: Queue) -> None:
         host.book, host.clock[0], queue.n[q.DEVICE_PEER], queue.n[q.DEVICE], mem, iova
     )
     queue.n[q.LANDED] += landed
+
+
+@kernel
+def discard(pool: State, host: Host, queue: Queue, count: int) -> None:
+    """The driver has looked at the packets and wants their buffers back: nobody else had them."""
+    spend(host, h.STACK, count * host.price[h.DROP])
+    for i in range(count):
+        queue.received[i] = 0
+    steps.give(pool, host, count, queue.mem, queue.received, NAPI)
+    for i in range(count):
+        queue.received[i] = 1
 
 
 @kernel

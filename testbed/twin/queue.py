@@ -9,7 +9,7 @@ import numpy as np
 
 from emulator.kernel import Floats, Ints, kernel
 
-DROP, FORWARD, FORWARD_REMOTE, SOCKET, STORAGE = range(5)
+DROP, DISCARD, FORWARD, FORWARD_REMOTE, SOCKET, STORAGE = range(6)
 """Consumers: see :class:`testbed.twin.scenario.Consumer`."""
 
 (

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from driver.host.costs import host_cost_names
 from emulator.fields import Choice, Fault, Integer, Number, Text, did_you_mean, table_faults
 from emulator.iommu.model.costs import cost_names
+from pool.interface import MAX_REFERENCES
 from pool.registry import STRATEGIES
 from testbed.scenario import find_scenario, parse_document, read_document
 
@@ -24,7 +25,7 @@ STRATEGY_NAMES = tuple(sorted(STRATEGIES))
 PRESET_NAMES = tuple(cost_names())
 HOST_NAMES = tuple(host_cost_names())
 TRAFFIC_KINDS = ("fixed", "imix", "poisson", "bursts", "pcap")
-CONSUMERS = ("drop", "forward", "forward-remote", "socket", "storage", "initiator")
+CONSUMERS = ("drop", "discard", "forward", "forward-remote", "socket", "storage", "initiator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,10 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """``[driver]``. ring: descriptors of a queue; budget: of a NAPI poll."""
+    """``[driver]``. ring: descriptors of a queue; budget: of a NAPI poll.
+
+    references: to a page, taken by one atomic where packets share a page; 1: as in 2016.
+    """
 
     queues: Annotated[int, Integer(1, 64)] = 1
     ring: Annotated[int, Integer(8, 8192, power_of_two=True)] = 512
@@ -87,13 +91,15 @@ class Driver:
     buffer_bytes: Annotated[int, Integer(64, 4096)] = 2048
     headroom: Annotated[int, Integer(0, 2047)] = 0
     sync: Annotated[bool, Flag()] = True
+    references: Annotated[int, Integer(1, MAX_REFERENCES)] = MAX_REFERENCES
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """``[consumer]``: what becomes of a packet.
 
-    drop: freed in the poll. forward: sent on, freed by the transmit completion on the same CPU;
+    drop: freed in the poll. discard: dropped by the driver before it is anybody's, as XDP_DROP: the
+    buffer goes back unused. forward: sent on, freed by the transmit completion on the same CPU;
     forward-remote: on another. socket: read after ``hold_us`` by another CPU. storage: ``batch``
     packets are a command, freed together when it is done. initiator: as storage, but who started
     the transfer brings the buffers, so the pool is never asked.
@@ -229,5 +235,5 @@ def _cross_faults(tree: dict[str, Any]) -> Iterator[Fault]:
     if need > mib:
         text = f"memory.mib = {mib} cannot fill the rings several times; allowed: from {need} on"
         yield Fault(("memory", "mib"), text)
-    if consumer.get("kind", "drop") == "drop" and consumer.get("late_every", 0):
+    if consumer.get("kind", "drop") in ("drop", "discard") and consumer.get("late_every", 0):
         yield Fault(("consumer", "late_every"), "a dropped packet is not held; use another kind")

@@ -35,6 +35,7 @@ SPACE_PAGES = 1 << 20
 
 _CONSUMERS = {
     "drop": q.DROP,
+    "discard": q.DISCARD,
     "forward": q.FORWARD,
     "forward-remote": q.FORWARD_REMOTE,
     "socket": q.SOCKET,
@@ -122,6 +123,7 @@ def _pool(scenario: TwinScenario, host: Host) -> BufferPool:
         buffer_bytes=driver.buffer_bytes,
         direction=Direction.FROM_DEVICE,
         sync=driver.sync,
+        references=driver.references,
     )
     dma = TwinDma(host) if unit.is_identity(host.io) else JoiningTwinDma(host)
     return STRATEGIES[kind](TwinPages(host), dma, config)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from cocotbext.pcie.core.tlp import TlpAttr
+
 from emulator.rtl.agent import AGENT_ID, GRANT_SHIFT, Grant, Invalidation, TranslationAgent
 from emulator.rtl.host import RootComplex
 from emulator.rtl.link import Link
-from emulator.rtl.tlp import PAGE, Kind, Tlp
+from emulator.rtl.tlp import PAGE, AtsTlp, Kind
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Check:
     def found(self, text: str) -> None:
         self.board.findings.append(Finding(self.name, text))
 
-    def request(self, tlp: Tlp, grant: Grant | None, iova: int) -> None:
+    def request(self, tlp: AtsTlp, grant: Grant | None, iova: int) -> None:
         """A memory request left the device."""
 
-    def completed(self, tlp: Tlp, over: list[Invalidation]) -> None:
+    def completed(self, tlp: AtsTlp, over: list[Invalidation]) -> None:
         """An invalidate completion left the device; ``over``: what it completes."""
 
     def finish(self) -> None:
@@ -49,7 +51,7 @@ class Check:
 class StaleUse(Check):
     """After the completion of an invalidate, a request used a translation that it ended."""
 
-    def request(self, tlp: Tlp, grant: Grant | None, iova: int) -> None:
+    def request(self, tlp: AtsTlp, grant: Grant | None, iova: int) -> None:
         if grant is None:
             return
         for inv in grant.ended:
@@ -57,7 +59,7 @@ class StaleUse(Check):
                 self.found(f"{tlp} uses the translation of {iova:#x}, ended by ITag {inv.itag}")
                 return
 
-    def concerns(self, grant: Grant, inv: Invalidation, tlp: Tlp) -> bool:
+    def concerns(self, grant: Grant, inv: Invalidation, tlp: AtsTlp) -> bool:
         return True
 
 
@@ -70,7 +72,7 @@ class K4TranslationInFlight(StaleUse):
 
     name = "K4"
 
-    def concerns(self, grant: Grant, inv: Invalidation, tlp: Tlp) -> bool:
+    def concerns(self, grant: Grant, inv: Invalidation, tlp: AtsTlp) -> bool:
         return _overtaken(grant, inv)
 
 
@@ -79,7 +81,7 @@ class K5CrossBoundary(K4TranslationInFlight):
 
     name = "K5"
 
-    def concerns(self, grant: Grant, inv: Invalidation, tlp: Tlp) -> bool:
+    def concerns(self, grant: Grant, inv: Invalidation, tlp: AtsTlp) -> bool:
         return grant.index > 0 and _overtaken(grant, inv)
 
 
@@ -88,7 +90,7 @@ class K6RangeCoding(StaleUse):
 
     name = "K6"
 
-    def concerns(self, grant: Grant, inv: Invalidation, tlp: Tlp) -> bool:
+    def concerns(self, grant: Grant, inv: Invalidation, tlp: AtsTlp) -> bool:
         return inv.size > PAGE and not _overtaken(grant, inv)
 
 
@@ -97,7 +99,7 @@ class K7Endianness(StaleUse):
 
     name = "K7"
 
-    def concerns(self, grant: Grant, inv: Invalidation, tlp: Tlp) -> bool:
+    def concerns(self, grant: Grant, inv: Invalidation, tlp: AtsTlp) -> bool:
         return inv.size == PAGE and inv.pasid is None and not _overtaken(grant, inv)
 
 
@@ -106,7 +108,7 @@ class K13Pasid(StaleUse):
 
     name = "K13"
 
-    def concerns(self, grant: Grant, inv: Invalidation, tlp: Tlp) -> bool:
+    def concerns(self, grant: Grant, inv: Invalidation, tlp: AtsTlp) -> bool:
         return grant.pasid is not None or inv.pasid is not None
 
 
@@ -119,7 +121,7 @@ class K2ReadsDrained(Check):
 
     name = "K2"
 
-    def completed(self, tlp: Tlp, over: list[Invalidation]) -> None:
+    def completed(self, tlp: AtsTlp, over: list[Invalidation]) -> None:
         for inv in over:
             for read, grant, iova in self.board.reads.values():
                 old = grant is not None and grant.asked < inv.issued
@@ -132,16 +134,15 @@ class K3WritesPushed(StaleUse):
 
     name = "K3"
 
-    def concerns(self, grant: Grant, inv: Invalidation, tlp: Tlp) -> bool:
+    def concerns(self, grant: Grant, inv: Invalidation, tlp: AtsTlp) -> bool:
         return tlp.kind is Kind.WRITE
 
-    def completed(self, tlp: Tlp, over: list[Invalidation]) -> None:
-        fields = tlp.fields
-        if fields["relaxed"] or fields["id_order"]:
+    def completed(self, tlp: AtsTlp, over: list[Invalidation]) -> None:
+        if tlp.attr & (TlpAttr.RO | TlpAttr.IDO):
             self.found(f"{tlp} may pass writes: relaxed or ID-based ordering is set")
-        others = {tc for tc in self.board.write_classes if tc != fields["tc"]}
+        others = {tc for tc in self.board.write_classes if tc != tlp.tc}
         if others:
-            self.found(f"{tlp} in TC {fields['tc']}, writes in {sorted(others)}: it pushes none")
+            self.found(f"{tlp} in TC {int(tlp.tc)}, writes in {sorted(others)}: it pushes none")
 
 
 class K8TagsAndCopies(Check):
@@ -149,7 +150,7 @@ class K8TagsAndCopies(Check):
 
     name = "K8"
 
-    def completed(self, tlp: Tlp, over: list[Invalidation]) -> None:
+    def completed(self, tlp: AtsTlp, over: list[Invalidation]) -> None:
         if tlp.itags == 0:
             self.found(f"{tlp}: no ITag")
         known = {inv.itag: inv for inv in self.board.known}
@@ -158,8 +159,8 @@ class K8TagsAndCopies(Check):
                 self.found(f"{tlp}: ITag {itag} is not outstanding")
         if tlp.copies != 1:
             self.found(f"{tlp}: CC {tlp.copies}, and a device of one traffic class sends one")
-        if tlp.target != AGENT_ID or tlp.fields["requester"] != self.board.requester:
-            self.found(f"{tlp}: from {tlp.fields['requester']:#x} to {tlp.target:#x}")
+        if int(tlp.completer_id) != AGENT_ID or int(tlp.requester_id) != self.board.requester:
+            self.found(f"{tlp}: from {tlp.requester_id} to {tlp.completer_id}")
 
 
 class K9Completes(Check):
@@ -177,13 +178,13 @@ class K10FunctionLevelReset(Check):
 
     name = "K10"
 
-    def request(self, tlp: Tlp, grant: Grant | None, iova: int) -> None:
+    def request(self, tlp: AtsTlp, grant: Grant | None, iova: int) -> None:
         if grant is not None and grant.reset:
             self.found(f"{tlp} uses a translation from before the reset")
         if self.board.in_reset:
             self.found(f"{tlp} before bus mastering was enabled again")
 
-    def completed(self, tlp: Tlp, over: list[Invalidation]) -> None:
+    def completed(self, tlp: AtsTlp, over: list[Invalidation]) -> None:
         if not over:
             self.found(f"{tlp} answers what was dropped by a reset, or nothing")
 
@@ -229,7 +230,7 @@ class K15NoTranslatedWithoutAts(Check):
 
     name = "K15"
 
-    def request(self, tlp: Tlp, grant: Grant | None, iova: int) -> None:
+    def request(self, tlp: AtsTlp, grant: Grant | None, iova: int) -> None:
         if tlp.translated and (grant is None or not self.board.ats):
             self.found(f"{tlp}: ATS is {'on' if self.board.ats else 'off'}")
         if tlp.kind is Kind.TRANSLATION and not self.board.ats:
@@ -241,16 +242,16 @@ class Format(Check):
 
     name = "format"
 
-    def request(self, tlp: Tlp, grant: Grant | None, iova: int) -> None:
+    def request(self, tlp: AtsTlp, grant: Grant | None, iova: int) -> None:
         limit = {Kind.WRITE: self.board.mps, Kind.READ: self.board.mrrs}.get(tlp.kind, PAGE)
-        if tlp.addr % PAGE + tlp.length > PAGE or not 0 < tlp.length <= limit:
+        if tlp.addr % PAGE + tlp.size > PAGE or not 0 < tlp.size <= limit:
             self.found(f"{tlp}: crosses 4 KiB or is longer than {limit}")
         if tlp.kind is Kind.READ and tlp.tag in self.board.reads:
             self.found(f"{tlp}: tag {tlp.tag} is in use")
         if not self.board.bus_master:
             self.found(f"{tlp}: bus mastering is off")
-        if tlp.fields["tc"] or tlp.fields["requester"] != self.board.requester:
-            self.found(f"{tlp}: TC {tlp.fields['tc']}, requester {tlp.fields['requester']:#x}")
+        if tlp.tc or int(tlp.requester_id) != self.board.requester or not tlp.check():
+            self.found(f"{tlp}: TC {int(tlp.tc)}, requester {tlp.requester_id}, or malformed")
 
 
 CHECKS = (
@@ -276,7 +277,7 @@ class Scoreboard:
         self.ats = self.bus_master = self.in_reset = self.storm = False
         self.timeout = 1 << 62
         self.kinds: Counter[Kind] = Counter()
-        self.reads: dict[int, tuple[Tlp, Grant | None, int]] = {}
+        self.reads: dict[int, tuple[AtsTlp, Grant | None, int]] = {}
         self.write_classes: set[int] = set()
         self.known: list[Invalidation] = []
         self.failed_reads = 0
@@ -284,14 +285,14 @@ class Scoreboard:
         host.on_final.append(self._final)
         agent.on_issue.append(self._issued)
 
-    def given_up(self, read: Tlp) -> bool:
+    def given_up(self, read: AtsTlp) -> bool:
         """Its completion time-out has passed."""
         return self._link.cycle - read.time > self.timeout
 
     def _issued(self, inv: Invalidation) -> None:
         self.known.append(inv)
 
-    def _sent(self, tlp: Tlp) -> None:
+    def _sent(self, tlp: AtsTlp) -> None:
         self.kinds[tlp.kind] += 1
         if tlp.kind is Kind.INV_CPL:
             self._completed(tlp)
@@ -303,9 +304,9 @@ class Scoreboard:
         if tlp.kind is Kind.READ:
             self.reads[tlp.tag] = (tlp, grant, iova)
         elif tlp.kind is Kind.WRITE:
-            self.write_classes.add(tlp.fields["tc"])
+            self.write_classes.add(int(tlp.tc))
 
-    def _completed(self, tlp: Tlp) -> None:
+    def _completed(self, tlp: AtsTlp) -> None:
         over = [
             self.agent.pending[i]
             for i in range(32)

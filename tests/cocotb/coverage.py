@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from emulator.rtl.tlp import PAGE, Kind, Tlp
+from emulator.rtl.tlp import PAGE, AtsTlp, Kind
 
 ATC_BINS = (
     "miss: asked", "hit: translated", "untranslated: ATS off", "untranslated: fallback or U",
@@ -46,11 +46,11 @@ class Coverage:
         """Counts ``name``."""
         self.counts[name] += 1
 
-    def request(self, tlp: Tlp) -> None:
+    def request(self, tlp: AtsTlp) -> None:
         """Counts a memory request of the device."""
-        if tlp.kind in (Kind.READ, Kind.WRITE) and tlp.length:
+        if tlp.kind in (Kind.READ, Kind.WRITE) and tlp.size:
             kind = tlp.kind.name.lower()
-            self.hit(f"{kind}|{length_bin(tlp.length)}|{offset_bin(tlp.addr, tlp.length)}")
+            self.hit(f"{kind}|{length_bin(tlp.size)}|{offset_bin(tlp.addr, tlp.size)}")
 
     def save(self, path: Path) -> None:
         """Writes the counts."""

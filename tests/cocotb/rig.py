@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A device on its bench: link, agent, memory, scoreboard, and a driver just able to pass frames.
+"""A device on its bench: link, agent, memory, scoreboard, and a small driver for each queue pair.
 
 IOVAs are mapped one by one to scattered places in memory, as an IOMMU would have it.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,16 +16,14 @@ from cocotb.triggers import ClockCycles
 
 from emulator.iommu.space import AddressSpace
 from emulator.nic import registers as r
-from emulator.nic.descriptors import COMPLETION, RX_DESC, TX_DESC
 from emulator.rtl.agent import Invalidation, TranslationAgent
 from emulator.rtl.dut import Dut
 from emulator.rtl.host import INTERRUPTS, HostMemory, RootComplex
-from emulator.rtl.tlp import PAGE, Kind, Tlp
+from emulator.rtl.tlp import PAGE, AtsTlp, Kind
 from tests.cocotb.checks import K14Data, Scoreboard
 from tests.cocotb.coverage import Coverage
+from tests.cocotb.pair import Pair
 
-LOG2 = 6
-RX_RING, RX_CQ, TX_RING, TX_CQ = 0x0010_0000, 0x0010_1000, 0x0020_0000, 0x0020_1000
 MEMORY = 1 << 24
 
 
@@ -36,54 +33,77 @@ def seed_of_run() -> int:
 
 
 class Rig:
-    """One queue pair in service; ``space`` says what the device may reach."""
+    """``queues`` queue pairs in service; ``space`` says what the device may reach.
 
-    def __init__(self, dut: Any, seed: int | None = None) -> None:
+    What is between the device and its host may be another: see :class:`tests.cocotb.pcie_rig`.
+    """
+
+    device_class = Dut
+
+    def __init__(self, dut: Any, seed: int | None = None, queues: int = 1) -> None:
         self.seed = seed_of_run() if seed is None else seed
         self.rng = Random(self.seed)
-        self.device = Dut(dut)
+        self.device = self.device_class(dut, queues)
         self.dut = dut
         self.space, self.memory = AddressSpace("nic"), HostMemory(MEMORY)
         self.link = self.device.link
-        self.agent = TranslationAgent(self.link, self.space, self.rng)
-        self.host = RootComplex(self.link, self.agent, self.space, self.memory, self.rng)
+        self.interrupts: list[int] = []
+        self.connect()
         self.board = Scoreboard(self.link, self.agent, self.host)
         self.coverage = Coverage()
-        self.interrupts: list[int] = []
-        self.host.interrupt = lambda _, data: self.interrupts.append(data)
         self._pages = list(range(1, MEMORY // PAGE))
         self.rng.shuffle(self._pages)
-        self.rx_posted = self.tx_posted = self.rx_seen = self.tx_seen = 0
-        self._posted: deque[tuple[int, int]] = deque()
+        self.pairs = [Pair(self, queue) for queue in range(queues)]
+        first = self.pairs[0]
+        self.post_rx, self.post_tx = first.post_rx, first.post_tx
+        self.received, self.sent, self.round_trip = first.received, first.sent, first.round_trip
+        self._frames: list[bytes] = []
         _cover(self)
         dut._log.info("seed %d", self.seed)
         if os.environ.get("TLPS"):
             self.link.listeners.append(lambda tlp: dut._log.info("%s", tlp))
 
+    def connect(self) -> None:
+        """Builds agent and host."""
+        self.agent = TranslationAgent(self.link, self.space, self.rng)
+        self.host = RootComplex(self.link, self.agent, self.space, self.memory, self.rng)
+        self.host.interrupt = lambda _, data: self.interrupts.append(data)
+
     # ------------------------------------------------------------------ start
+    async def power_on(self) -> None:
+        """Clock on, reset over."""
+        await self.device.start()
+
     async def start(self, ats: bool = True, **wires: int) -> None:
         """Reset, rings mapped, the device in service."""
-        await self.device.start()
-        for iova in (RX_RING, RX_CQ, TX_RING, TX_CQ):
-            self.map(iova)
+        await self.power_on()
+        for pair in self.pairs:
+            for iova in pair.rings:
+                self.map(iova)
         await self.configure(bus_master=1, ats=int(ats), msix_enable=1, **wires)
         await self.bring_up()
 
     async def bring_up(self) -> None:
         """Rings, vectors and MAC, after a reset."""
-        self.rx_posted = self.tx_posted = self.rx_seen = self.tx_seen = 0
-        self._posted.clear()
-        for iova in (RX_CQ, TX_CQ):
-            self.poke(iova, bytes(PAGE))
-        for vector in range(2):
-            await self.device.program_vector(vector, INTERRUPTS, vector)
-        base = r.qp_base(0)
-        for side, ring, cq in (("RX", RX_RING, RX_CQ), ("TX", TX_RING, TX_CQ)):
-            for name, value in (("RING_LO", ring), ("CQ_LO", cq), ("SIZE", LOG2), ("CTRL", 1)):
-                await self.device.write(base + getattr(r, f"DMABED_QP_{side}_{name}"), value)
+        await self.program_vectors()
+        for pair in self.pairs:
+            await pair.bring_up()
         await self.device.write(r.DMABED_RX_FILTER, r.DMABED_RX_FILTER_PROMISC)
         await self.device.write(r.DMABED_MAX_FRAME, 9018)
         await self.device.write(r.DMABED_CTRL, r.DMABED_CTRL_ENABLE)
+
+    async def program_vectors(self) -> None:
+        """Vector ``n`` writes ``n``."""
+        for vector in range(1 + len(self.pairs)):
+            await self.device.program_vector(vector, INTERRUPTS, vector)
+
+    async def apply(self, **wires: int) -> None:
+        """Changes configuration space; returns when that is in force."""
+        await self.device.configure(**wires)
+
+    async def reset_function(self) -> None:
+        """A function-level reset."""
+        await self.device.function_level_reset()
 
     async def configure(self, **wires: int) -> None:
         """Configuration space changes; the scoreboard is told when that is in force."""
@@ -95,7 +115,7 @@ class Rig:
             self.board.mps = 128 << wires["mps"]
         if "mrrs" in wires:
             self.board.mrrs = 128 << wires["mrrs"]
-        await self.device.configure(**wires)
+        await self.apply(**wires)
         if wires.get("bus_master") == 0:
             self.board.bus_master = False
         if wires.get("ats") == 0:
@@ -103,7 +123,7 @@ class Rig:
 
     async def flr(self) -> None:
         """A function-level reset."""
-        await self.device.function_level_reset()
+        await self.reset_function()
         self.board.reset()
         self.coverage.hit("function-level reset")
 
@@ -148,85 +168,30 @@ class Rig:
         return b"".join(self.memory.array[p.offset : p.offset + p.length].tobytes() for p in pieces)
 
     # ------------------------------------------------------------------ frames
-    async def post_rx(self, *buffers: tuple[int, int]) -> None:
-        """Hands over buffers (IOVA, bytes)."""
-        for iova, length in buffers:
-            slot = self.rx_posted % (1 << LOG2)
-            desc = RX_DESC.struct.build({"addr": iova, "len": length, "id": slot, "rsvd": 0})
-            self.poke(RX_RING + 16 * slot, desc)
-            self._posted.append((iova, length))
-            self.rx_posted += 1
-        await self.device.write(r.qp_base(0) + r.DMABED_QP_RX_TAIL, self.rx_posted)
+    async def wire(self, frame: bytes, queue: int = 0) -> None:
+        """A frame arrives, and was steered to ``queue``."""
+        await self.device.mac.send(frame, queue=queue)
 
-    async def post_tx(self, *pieces: tuple[int, int]) -> None:
-        """Sends one frame made of ``pieces`` (IOVA, bytes)."""
-        for iova, length in pieces:
-            slot = self.tx_posted % (1 << LOG2)
-            last = int((iova, length) == pieces[-1])
-            desc = TX_DESC.struct.build({"addr": iova, "len": length, "id": slot, "flags": last})
-            self.poke(TX_RING + 16 * slot, desc)
-            self.tx_posted += 1
-        await self.device.write(r.qp_base(0) + r.DMABED_QP_TX_TAIL, self.tx_posted)
-
-    async def wire(self, frame: bytes) -> None:
-        """A frame arrives."""
-        await self.device.mac.send(frame)
-
-    def _completion(self, cq: int, seen: int) -> Any:
-        entry = COMPLETION.struct.parse(self.peek(cq + 16 * (seen % (1 << LOG2)), 16))
-        return entry if entry.status & 1 == 1 - (seen >> LOG2 & 1) else None
-
-    async def received(self, limit: int = 6000) -> tuple[bytes, list[Any]]:
-        """The next frame, from its buffers, and its completions."""
-        data, entries = b"", []
+    async def sent_frame(self, wanted: bytes | None = None, limit: int = 2000) -> bytes:
+        """The next good frame on the wire; of several queue pairs, the one that is ``wanted``."""
         for _ in range(limit):
-            entry = self._completion(RX_CQ, self.rx_seen)
-            if entry is None:
-                await self.cycles(4)
-                continue
-            iova, _ = self._posted.popleft()
-            data += self.peek(iova, entry.len)
-            entries.append(entry)
-            self.rx_seen += 1
-            if entry.status & 2:
-                return data, entries
-        raise TimeoutError(f"no receive completion; {self.board.kinds}, {self.board.findings[:3]}")
-
-    async def sent(self, limit: int = 6000) -> Any:
-        """The next transmit completion."""
-        for _ in range(limit):
-            entry = self._completion(TX_CQ, self.tx_seen)
-            if entry is not None:
-                self.tx_seen += 1
-                return entry
+            while (frame := self.device.mac.receive_nowait()) is not None:
+                self._frames.append(frame)
+            if wanted in self._frames:
+                self._frames.remove(wanted)
+                return wanted
+            if self._frames and len(self.pairs) == 1:
+                return self._frames.pop(0)
             await self.cycles(4)
-        raise TimeoutError(f"no transmit completion; {self.board.kinds}, {self.board.findings[:3]}")
+        raise TimeoutError(f"no such frame on the wire; {self.state()}")
 
-    async def sent_frame(self, limit: int = 2000) -> bytes:
-        """The next good frame on the wire."""
-        for _ in range(limit):
-            frame = self.device.mac.receive_nowait()
-            if frame is not None:
-                return frame
-            await self.cycles(4)
-        raise TimeoutError("no frame on the wire")
+    def state(self) -> str:
+        """For a test that waits in vain."""
+        return f"{dict(self.board.kinds)}, {self.board.findings[:3]}"
 
     def bytes(self, length: int) -> bytes:
         """Random bytes."""
         return self.rng.randbytes(length)
-
-    async def round_trip(self, iova: int, length: int) -> None:
-        """One frame in to ``iova`` and one out from there, compared byte by byte."""
-        data = self.check_data()
-        frame = self.bytes(length)
-        await self.post_rx((iova, length))
-        await self.wire(frame)
-        data.compare(f"receive at {iova:#x}", (await self.received())[0], frame)
-        frame = self.bytes(length)
-        self.poke(iova, frame)
-        await self.post_tx((iova, length))
-        await self.sent()
-        data.compare(f"transmit from {iova:#x}", await self.sent_frame(), frame)
 
     def check_data(self) -> K14Data:
         """The judge of data."""
@@ -257,7 +222,7 @@ def _cover(rig: Rig) -> None:
     """Connects the coverage to what happens on ``rig``."""
     hit, board, agent = rig.coverage.hit, rig.board, rig.agent
 
-    def sent(tlp: Tlp) -> None:
+    def sent(tlp: AtsTlp) -> None:
         rig.coverage.request(tlp)
         if tlp.kind is Kind.TRANSLATION:
             hit("miss: asked")

@@ -55,9 +55,9 @@ class RtlDmaApi(SpaceDmaApi):
 class RtlHost:
     """The driver's :class:`~driver.model.host.Host` over the RTL in the simulator."""
 
-    def __init__(self, dut: Any, seed: int, pages: int = 4096) -> None:
+    def __init__(self, dut: Any, seed: int, pages: int = 4096, queues: int = 1) -> None:
         rng = Random(seed)
-        self.dut, self.device = dut, Dut(dut)
+        self.dut, self.device = dut, Dut(dut, queues)
         self._memory = GuestMemory(pages)
         self.pages = HostPages(self._memory, 256)
         self.space = AddressSpace("rtl")
@@ -68,9 +68,9 @@ class RtlHost:
         self.root = RootComplex(link, self.agent, self.space, self._memory, rng, device)
         self.board = Scoreboard(link, self.agent, self.root)
         self.board.ats = True
-        self.monitor = RingMonitor(device, lambda: self.now_ns)
+        self.monitor = RingMonitor(device, lambda: self.now_ns, queues)
         self.root.on_read.append(lambda tlp, iova, data: self.monitor.fetched(iova, data))
-        self.root.on_write.append(lambda tlp, iova: self.monitor.completing(iova, tlp.data))
+        self.root.on_write.append(lambda tlp, iova: self.monitor.completing(iova, tlp.payload))
         self._device_ledger = device
         self.dma = RtlDmaApi(self.space, self._memory, device, 0, lambda: self.now_ns)
         self.dma.attach(resume(self._invalidate))

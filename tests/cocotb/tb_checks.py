@@ -8,8 +8,9 @@ from typing import Any
 import cocotb
 
 from emulator.rtl.agent import EVERYTHING, ITAGS
-from emulator.rtl.tlp import PAGE, Kind, Tlp
-from tests.cocotb.rig import RX_RING, Rig
+from emulator.rtl.tlp import PAGE, AtsTlp, Kind
+from tests.cocotb.pair import RX_RING
+from tests.cocotb.rig import Rig
 
 BUFFERS = 0x7A5B_3C2D_1000
 """No two bytes of it alike."""
@@ -75,7 +76,7 @@ async def k2_an_invalidate_is_completed_while_a_stale_read_is_unanswered(dut: An
     rig.finish()
 
 
-def invalidate_page_of(rig: Rig, tlp: Tlp) -> None:
+def invalidate_page_of(rig: Rig, tlp: AtsTlp) -> None:
     """Aims at the page a request has just used."""
     if len(rig.agent.pending) < ITAGS:
         rig.agent.start_invalidate(rig.host.iova_of(tlp) & -PAGE, PAGE)
@@ -117,7 +118,7 @@ def aim_at_translations(rig: Rig, where: Any, times: int = 2) -> None:
     """Invalidates ``where(request)`` between look-up and answer, ``times`` per page."""
     aimed: dict[int, int] = {}
 
-    def sent(tlp: Tlp) -> None:
+    def sent(tlp: AtsTlp) -> None:
         page = where(tlp) if tlp.kind is Kind.TRANSLATION else None
         if page is not None and aimed.setdefault(page, 0) < times:
             aimed[page] += 1

@@ -22,7 +22,8 @@ from emulator.nic.descriptors import RX_DESC, TX_DESC
 from emulator.nic.nic import Nic
 from emulator.rtl.host import HostMemory
 from emulator.rtl.tlp import PAGE
-from tests.cocotb.rig import LOG2, RX_CQ, RX_RING, TX_CQ, TX_RING, Rig
+from tests.cocotb.pair import LOG2, RX_CQ, RX_RING, TX_CQ, TX_RING
+from tests.cocotb.rig import Rig
 
 FIRST = 0x7A5B_3C2D_1000
 PAGES = 24

@@ -7,10 +7,11 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
+from cocotbext.pcie.core.tlp import CplStatus
 
 from emulator.nic import registers as r
 from emulator.rtl.agent import ITAGS
-from emulator.rtl.tlp import PAGE, Status, Tlp
+from emulator.rtl.tlp import PAGE, AtsTlp
 from tests.cocotb.rig import Rig
 from tests.cocotb.tb_checks import mapped, under_storm
 
@@ -140,7 +141,7 @@ def histogram(values: list[int]) -> str:
     return ", ".join(f"<{limit}: {count}" for limit, count in sorted(bins.items()))
 
 
-def reads_page(rig: Rig, tlp: Tlp, page: int) -> bool:
+def reads_page(rig: Rig, tlp: AtsTlp, page: int) -> bool:
     """Whether a request is for ``page``."""
     return rig.host.iova_of(tlp) & -PAGE == page
 
@@ -152,14 +153,14 @@ async def k12_a_failed_read_holds_up_an_invalidate(dut: Any) -> None:
     await rig.start()
     (page,) = mapped(rig, 1)
     await rig.round_trip(page, 500)
-    for outcome in (Status.UNSUPPORTED, Status.ABORTED, "poison", None):
+    for outcome in (CplStatus.UR, CplStatus.CA, "poison", None):
         rig.board.failed_reads += 1
         if outcome is None:
             rig.host.reads.hold = lambda tlp: None if reads_page(rig, tlp, page) else 0
         else:
             rig.host.reads.hold = lambda tlp: 200
             rig.host.reads.fail = lambda tlp, o=outcome: (
-                o if reads_page(rig, tlp, page) else Status.SUCCESS
+                o if reads_page(rig, tlp, page) else CplStatus.SC
             )
         await rig.post_tx((page, 400))
         await rig.cycles(100)
@@ -168,7 +169,7 @@ async def k12_a_failed_read_holds_up_an_invalidate(dut: Any) -> None:
         assert entry.status & 8, f"a frame whose read ended with {outcome} was reported as sent"
         await rig.settle()
         assert inv.completed, f"K12: no completion after {outcome}"
-        rig.host.reads.hold, rig.host.reads.fail = (lambda tlp: 0), (lambda tlp: Status.SUCCESS)
+        rig.host.reads.hold, rig.host.reads.fail = (lambda tlp: 0), (lambda tlp: CplStatus.SC)
     await rig.round_trip(page, 500)
     assert await rig.device.read64(r.qp_base(0) + r.DMABED_QP_TX_ERRORS) == 4
     assert await rig.device.read(r.DMABED_FAULT_INFO) >> 16 == 4

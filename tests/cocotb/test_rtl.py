@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -21,11 +22,12 @@ from emulator.rtl.simulators import (
     find,
     run,
     sources,
+    waves_wanted,
 )
 from tests.cocotb import coverage
 
 SEED = int(os.environ.get("SEED") or 1)
-WAVES = bool(os.environ.get("WAVES"))
+WAVES = waves_wanted()
 BUILDING: list[subprocess.Popen[bytes]] = []
 
 #: Planted bug -> the test that shows it, and the checks of which one at least must find it.
@@ -42,7 +44,11 @@ MUTANTS = {
 
 
 def simulate(
-    simulator: str, module: str, folder: Path, testcase: str | None = None, mutant: int = 0
+    simulator: str,
+    module: str,
+    folder: Path,
+    testcase: str | None = None,
+    **parameters: int,
 ) -> Outcome:
     try:
         find(simulator)
@@ -51,7 +57,7 @@ def simulate(
     if simulator == "verilator":
         for job in BUILDING:
             assert job.wait() == 0, "Verilator did not build the NIC"
-    design = Design(parameters={**FAST, "MUTANT": mutant}, waves=WAVES)
+    design = Design(parameters={**FAST, **parameters}, waves=WAVES)
     return run(
         simulator,
         design,
@@ -107,6 +113,12 @@ def test_device_breaks_its_register_or_dma_contract(simulator: str, folders: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_device_fails_in_a_topology_of_the_library(simulator: str, folders: Path) -> None:
+    simulate(simulator, "tb_pcie", folders / f"pcie-{simulator}").require()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("simulator", ["verilator"])
 def test_the_python_driver_loses_or_leaks_on_the_rtl(simulator: str, folders: Path) -> None:
     simulate(simulator, "tb_driver", folders / "driver").require()
@@ -118,6 +130,11 @@ def test_rtl_and_python_nic_differ_on_the_same_traffic(simulator: str, folders: 
     simulate(simulator, "tb_lockstep", folders / f"lockstep-{simulator}").require()
 
 
+@pytest.mark.slow
+def test_queue_pairs_disturb_each_other(folders: Path) -> None:
+    simulate("icarus", "tb_queues", folders / "queues", QUEUES=2).require()
+
+
 def test_a_design_of_ones_own_does_not_reach_memory_or_interrupt(folders: Path) -> None:
     from examples.rtl.stamp_device import FILES
 
@@ -125,12 +142,30 @@ def test_a_design_of_ones_own_does_not_reach_memory_or_interrupt(folders: Path) 
     run("icarus", design, "tests.cocotb.tb_stamp", folder=folders / "stamp").require()
 
 
+def test_waves_are_not_recorded_or_lack_the_design(tmp_path: Path) -> None:
+    from examples.rtl.stamp_device import FILES
+
+    design = Design(top="stamp", files=FILES, waves=True)
+    waves = run("icarus", design, "tests.cocotb.tb_stamp", folder=tmp_path).waves
+    assert waves is not None and waves.parent == tmp_path
+    assert b"stamping" in fst_hierarchy(waves.read_bytes())
+
+
+def fst_hierarchy(data: bytes) -> bytes:
+    """The block of an FST file that names scopes and signals: type 4, two lengths, gzip."""
+    at = 0
+    while data[at] != 4:
+        at += 1 + int.from_bytes(data[at + 1 : at + 9], "big")
+    end = at + 1 + int.from_bytes(data[at + 1 : at + 9], "big")
+    return gzip.decompress(data[at + 17 : end])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
 def test_planted_bug_is_not_found_by_the_check_named_for_it(mutant: int, folders: Path) -> None:
     testcase, names = MUTANTS[mutant]
     module = "tb_stress" if testcase.startswith("k10") else "tb_checks"
-    outcome = simulate("icarus", module, folders / f"mutant-{mutant}", testcase, mutant)
+    outcome = simulate("icarus", module, folders / f"mutant-{mutant}", testcase, MUTANT=mutant)
     why = outcome.results[testcase]
     assert why is not None, f"mutant {mutant} survives {testcase}; log {outcome.log}"
     found = (

@@ -98,5 +98,6 @@ def test_one_atomic_more_per_packet_is_not_counted_as_one_or_counts_do_not_repea
         before, after = rows[cell], planted[cell]
         assert after.part("driver").atomics - before.part("driver").atomics == 1
         assert after.atomics - before.atomics == pytest.approx(1, abs=0.1)
-        # The same run in another guest, but for that one instruction.
-        assert after.instructions - 1 == pytest.approx(before.instructions, rel=0.01)
+        # The same run in another guest, but for that one instruction. Slab lists are shuffled.
+        repeats = (row.instructions - row.part("slab").instructions for row in (before, after))
+        assert next(repeats) == pytest.approx(next(repeats) - 1, rel=0.01)

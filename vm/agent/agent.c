@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -64,15 +65,18 @@ static void serve(int port, int children)
 	}
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	int children = watch_children();
-	int port;
+	int children, port;
 
+	if (argc == 3 && !strcmp(argv[1], "trace"))
+		return stream_trace(argv[2]);
+
+	children = watch_children();
 	setup_guest();
-	port = open_port();
+	port = open_port(AGENT_PORT);
 	if (port < 0) {
-		complain("no virtio-serial port " PORT_NAME);
+		complain("no virtio-serial port " AGENT_PORT);
 		return EXIT_FAILURE; /* PID 1 leaving is a panic, with this line above it */
 	}
 	serve(port, children);

@@ -14,7 +14,8 @@
 #include "frames.h"
 
 #define MAX_JOBS 64
-#define PORT_NAME "dmabed.agent"
+#define AGENT_PORT "dmabed.agent"
+#define TRACE_PORT "dmabed.trace"
 
 struct frame {
 	uint32_t id;
@@ -25,7 +26,7 @@ struct frame {
 
 /* setup.c: PID 1's chores */
 void setup_guest(void);
-int open_port(void);
+int open_port(const char *name);
 void complain(const char *what);
 
 /* wire.c: frames in and out of the port */
@@ -41,5 +42,8 @@ size_t jobs_poll_set(struct pollfd *set);
 void jobs_pump(const struct pollfd *set, size_t count);
 void jobs_reap(void);
 void jobs_abandon(void);
+
+/* trace.c: what a tracing instance recorded, streamed */
+int stream_trace(const char *folder);
 
 #endif

@@ -101,9 +101,9 @@ void setup_guest(void)
 	raise_loopback();
 }
 
-static int port_has_name(const char *device)
+static int port_has_name(const char *device, const char *wanted)
 {
-	char path[300], name[sizeof(PORT_NAME) + 1] = "";
+	char path[300], name[32] = "";
 	int fd;
 
 	snprintf(path, sizeof(path), PORT_CLASS "/%s/name", device);
@@ -114,10 +114,10 @@ static int port_has_name(const char *device)
 		name[0] = '\0';
 	close(fd);
 	name[strcspn(name, "\n")] = '\0';
-	return !strcmp(name, PORT_NAME);
+	return !strcmp(name, wanted);
 }
 
-static int try_port(void)
+static int try_port(const char *name)
 {
 	DIR *ports = opendir(PORT_CLASS);
 	struct dirent *entry;
@@ -125,7 +125,7 @@ static int try_port(void)
 	int fd = -1;
 
 	while (ports && fd < 0 && (entry = readdir(ports))) {
-		if (!port_has_name(entry->d_name))
+		if (!port_has_name(entry->d_name, name))
 			continue;
 		snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
 		fd = open(path, O_RDWR | O_CLOEXEC);
@@ -136,13 +136,13 @@ static int try_port(void)
 }
 
 /* With virtio-iommu as a module the port's device probes late: keep looking. */
-int open_port(void)
+int open_port(const char *name)
 {
-	int fd = try_port();
+	int fd = try_port(name);
 
 	for (int i = 0; fd < 0 && i < PORT_TRIES; i++) {
 		usleep(PORT_WAIT_US);
-		fd = try_port();
+		fd = try_port(name);
 	}
 	return fd;
 }

@@ -21,7 +21,7 @@ from emulator.ledger.events import EventKind, Timeline
 from emulator.ledger.facts import Fact
 from emulator.ledger.policy import Mark
 from emulator.ledger.shared import SharedFrames
-from emulator.ledger.signals import Signal
+from emulator.ledger.signals import FROM_TRACE, Signal
 from emulator.ledger.state import DeviceState, Ring
 from emulator.ledger.violation import Violation, ViolationLog
 from emulator.ports import RingKind
@@ -63,7 +63,13 @@ class Rule:
     def report(
         self, now_ns: int, cause: str, iova: int, size: int, mapping: Mapping | None = None
     ) -> None:
-        """Logs a violation; ``mapping`` is the one concerned (default: the one at ``iova``)."""
+        """Logs a violation; ``mapping`` is the one concerned (default: the one at ``iova``).
+
+        Not of pages whose map was refused by order: the driver was told that they are mapped.
+        """
+        if self.state.refused and self.state.was_refused(iova, size):
+            self.log.ordered[self.number] += 1
+            return
         if not self.log.has_room(self.number):
             self.log.count_only(self.number, 1)
             return
@@ -87,11 +93,16 @@ class Rule:
 
     def not_judged(self) -> list[str]:
         """What the rule does not judge here for want of a signal; empty: it judges everything."""
+        lost = self.state.trace_lost
+        if lost and self.needs & FROM_TRACE:
+            return [f"needs a whole trace; the guest's tracer lost {lost} events"]
         missing = sorted(self.needs - self.state.signals)
         if missing:
             return [f"needs {', '.join(missing)}"]
         helps = [(s, what) for s, what in self.helps.items() if s not in self.state.signals]
-        return [f"{what} (needs {signal})" for signal, what in helps]
+        unheard = [f"{what} (needs {signal})" for signal, what in helps]
+        gaps = [what for signal, what in self.helps.items() if lost and signal in FROM_TRACE]
+        return unheard + [f"{what} (the guest's tracer lost {lost} events)" for what in gaps]
 
     def peer_added(self) -> None:
         """Another device joined the ledger."""

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from testbed.count.claims import Claim, claims
+from testbed.count.kept import load_count
 from testbed.twin.thread import allocator, device, iommu, pools, storage
 from testbed.twin.thread.experiment import MEMORY_MIB, PACKETS
 from testbed.twin.thread.row import Row
@@ -55,7 +58,9 @@ Counts are exact and repeat; cycles are counts priced by presets whose numbers n
 although it is not the device's: bytes times microseconds, for each packet, as the ledger judges it.
 
 The verdict is on the claim in this model. It cannot say what hardware at hand would do: for that
-there is the VM.
+there is the VM. Where the claim can be counted there, instruction by instruction in Linux
+{{kernel}}, the figures and their own verdict stand beside: see [counting.md](counting.md), which
+also says how to renew them.
 """
 
 
@@ -65,13 +70,27 @@ def row(number: int) -> Row:
     return EXPERIMENTS[number - 1]()
 
 
+@cache
+def counted() -> dict[int, Claim]:
+    """What was counted in the kernel, by the number of the row; docs/counted.json has the data."""
+    return {int(claim.number.removeprefix("T")): claim for claim in claims(load_count())}
+
+
+def intro() -> str:
+    """What stands before the first table."""
+    kernel = re.match(r"\d+\.\d+", load_count().kernel_release)
+    return INTRO.format(kernel=kernel[0] if kernel else load_count().kernel_release)
+
+
 def section(found: Row) -> str:
     """One row as Markdown."""
+    kernel = counted().get(found.number)
     lines = [
         f"## T{found.number}: {found.title}",
         f"*{found.who}.* {found.claim}",
         f"**{found.verdict[0].upper()}{found.verdict[1:]}.** {found.seen.format(**found.facts)}",
         _table(found.headers, found.lines),
+        *([_kernel_text(kernel)] if kernel else []),
         f"Assumed: {found.assumes}",
     ]
     return "\n\n".join(lines) + "\n"
@@ -79,14 +98,27 @@ def section(found: Row) -> str:
 
 def summary(found: list[Row]) -> str:
     """The table of verdicts at the top."""
-    lines = [(f"[T{r.number}](#{_anchor(r)})", r.title, r.who, r.verdict) for r in found]
-    return _table(("row", "claim", "who", "in our model"), lines) + "\n"
+    lines = [
+        (f"[T{r.number}](#{_anchor(r)})", r.title, r.who, r.verdict, _kernel_cell(r.number))
+        for r in found
+    ]
+    return _table(("row", "claim", "who", "in our model", "counted in the kernel"), lines) + "\n"
+
+
+def _kernel_cell(number: int) -> str:
+    claim = counted().get(number)
+    return f"{claim.judgement}: {claim.short}" if claim else ""
+
+
+def _kernel_text(claim: Claim) -> str:
+    """What was counted; its claim is put so that it can be counted, so it is said again."""
+    return f"*Counted in the kernel.* {claim.claim}: **{claim.judgement}**. {claim.counted}."
 
 
 def page() -> str:
     """All of it. Takes a minute: every experiment runs."""
     found = [row(number) for number in range(1, len(EXPERIMENTS) + 1)]
-    return "\n".join([INTRO, summary(found), *(section(each) for each in found)])
+    return "\n".join([intro(), summary(found), *(section(each) for each in found)])
 
 
 def _anchor(found: Row) -> str:

@@ -50,6 +50,10 @@ class GuestNic:
         self._view = mmap.mmap(self.fd, GUEST_BYTES)
         self._bytes = np.frombuffer(self._view, np.uint8)
         self._free = IOVA
+        self.connect(path)
+
+    def connect(self, path: Path) -> None:
+        """A new session, for the same memory: nothing is mapped in it yet."""
         self.client = VfioUserClient.connect(path)
         self.client.version()
 

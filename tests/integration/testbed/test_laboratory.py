@@ -15,7 +15,7 @@ from emulator.nic import registers as r
 from emulator.nic.wire.testframes import check
 from emulator.vfio_user.messages import REGION_ACCESS, Command, PciRegion
 from testbed.errors import LaboratoryError
-from testbed.laboratory import Received, Traffic
+from testbed.laboratory import Received, Served, Traffic
 from tests.integration.testbed.support import PAGE, Bench, GuestNic, until
 from tests.support.vfio_user_client import map_payload, unmap_payload
 
@@ -58,6 +58,25 @@ def test_frames_of_the_guest_are_checked(bench: Bench) -> None:
     assert (seen.frames, seen.corrupt, seen.others) == (5, 1, 1)
     assert seen.misordered >= 1
     assert isinstance(seen, Received)
+
+
+def test_burst_is_called_done_before_the_driver_has_seen_it_and_waits_again(bench: Bench) -> None:
+    guest = bench.guest()
+    ring, sender = guest.up(), guest.up("TX")
+    ring.post(50)
+    arm = r.qp_base(0) + r.DMABED_QP_ARM
+    guest.write(arm, 0)
+    assert bench.call("served", "nic") == Served(0, 0, quiet=True)
+    bench.call("send", "nic", Traffic(count=40))
+    until(lambda: bench.call("served", "nic").received == 40, "the frames")
+    assert bench.call("served", "nic") == Served(40, 0, quiet=False)  # it has interrupted
+    guest.write(arm, 40)
+    assert bench.call("served", "nic").quiet
+    sender.send([bytes(60)] * 3)
+    until(lambda: bench.call("served", "nic").transmitted == 3, "what is sent")
+    assert not bench.call("served", "nic").quiet
+    guest.write(arm, 3 << 16 | 40)
+    assert bench.call("served", "nic") == Served(40, 3, quiet=True)
 
 
 def test_unplugged_source_is_told_apart_from_one_that_sent_nothing(bench: Bench) -> None:

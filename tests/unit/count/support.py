@@ -35,4 +35,5 @@ def result(*rows: CountRow) -> CountResult:
         cpus=2,
         frame_bytes=64,
         rows=tuple(rows),
+        twin=(),
     )

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The plugin's text, the guest's symbols, and what parts of the kernel are made of them."""
 
+from pathlib import Path
+
 import pytest
 
-from testbed.count.dump import Block, Counts, DumpError, parse_dumps
+from testbed.count.dump import Block, Counts, DumpError, DumpReader, parse_dumps
 from testbed.count.parts import PARTS, attribute, part_of
 from testbed.count.symbols import Symbol, parse_kallsyms
 from testbed.errors import TestbedError
@@ -77,7 +79,7 @@ def test_parts_or_symbols_do_not_add_up_to_the_total():
     assert sum(found.by_part.values(), Counts()) == twice
     assert sum(found.by_symbol.values(), Counts()) == twice
     assert found.by_part["driver"] == Counts(200, 4, 40, 20)
-    assert found.by_part["locks, lists"].atomics == 6
+    assert found.by_part["locks, lists, counters"].atomics == 6
     assert found.calls == {"maps": 8, "unmaps": 0, "allocations": 0, "frees": 0}
 
 
@@ -102,8 +104,8 @@ def test_call_through_another_name_is_counted_twice():
         ("page_frag_free", "", "page allocator"),
         ("kmem_cache_free_bulk.part.0", "", "slab"),
         ("__netif_receive_skb_core.constprop.0", "", "stack"),
-        ("_raw_spin_lock_irqsave", "", "locks, lists"),
-        ("__list_add_valid_or_report", "", "locks, lists"),
+        ("_raw_spin_lock_irqsave", "", "locks, lists, counters"),
+        ("__list_add_valid_or_report", "", "locks, lists, counters"),
         ("memcpy_orig", "", "copies"),
         ("do_sys_open", "", "other"),
     ],
@@ -111,3 +113,14 @@ def test_call_through_another_name_is_counted_twice():
 def test_function_is_put_into_the_wrong_part(name: str, module: str, part: str):
     assert part_of(Symbol(0, name, module)) == part
     assert part in PARTS
+
+
+def test_reader_misses_a_dump_or_reads_one_twice(tmp_path: Path):
+    path = tmp_path / "counts"
+    path.write_text(DUMP)
+    reader = DumpReader(path)
+    assert [dump.polls for dump in reader.read()] == [3]
+    assert reader.read() == []
+    with path.open("a") as file:
+        file.write("busy\n" + DUMP + DUMP.replace("vcpu 0 3", "vcpu 0 4"))
+    assert [dump.polls for dump in reader.read()] == [3, 4]

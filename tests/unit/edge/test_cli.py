@@ -14,7 +14,7 @@ import pytest
 from emulator.errors import DmabedError
 from testbed import cli
 from testbed.results import CaseResult, HostFacts, RunResult
-from testbed.scenario import Scenario
+from testbed.scenario import RX_MODES, Scenario
 
 CASE = CaseResult("page_pool", "none", 64, 10, 0, 0, 0.0, 0.0, 5.0, 0, "clean")
 RESULT = RunResult(
@@ -202,8 +202,15 @@ def test_serve_and_vm_get_what_was_chosen(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(cli, "serve", serve)
     monkeypatch.setattr(cli, "guest_shell", shell)
     assert cli.main(["serve", "d.py:D", "--socket", str(tmp_path / "s")]) == 0
-    assert cli.main(["vm", "--iommu", "virtio-lazy", "--rx-mode", "map_per_packet"]) == 3
-    assert seen == [("d.py:D", tmp_path / "s"), ("virtio-lazy", "map_per_packet")]
+    for mode in RX_MODES:
+        assert cli.main(["vm", "--iommu", "virtio-lazy", "--rx-mode", mode]) == 3
+    assert seen == [("d.py:D", tmp_path / "s"), *(("virtio-lazy", mode) for mode in RX_MODES)]
+
+
+def test_attack_is_refused_on_a_strategy_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = cli._parser()
+    for mode in RX_MODES:
+        assert parser.parse_args(["attack", "--rx-mode", mode]).rx_mode == mode
 
 
 def test_every_action_is_named_in_the_help() -> None:
@@ -212,8 +219,8 @@ def test_every_action_is_named_in_the_help() -> None:
         action for action in cli._parser()._actions
         if isinstance(action, argparse._SubParsersAction)
     )  # fmt: skip
-    known = {"run", "bench", "count", "plants", "attack", "fault", "faults", "vm", "serve"}
-    known |= {"twin", "compare", "sweep", "predict", "soak"}
+    known = {"run", "bench", "plants", "attack", "fault", "faults", "vm", "serve"}
+    known |= {"twin", "compare", "sweep", "predict", "count", "reprice", "soak"}
     assert set(parser.choices) == known
     assert all(f"    {name}" in said for name in parser.choices)
     assert cli.__doc__ is not None and all(name in cli.__doc__ for name in parser.choices)

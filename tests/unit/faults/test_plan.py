@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A plan of faults is read strictly, and a trigger repeats for its seed."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,3 +127,7 @@ def test_every_fault_stands_in_the_documentation():
         assert f"| {kind.number} | {name} | {kind.shows} |" in text
     for name, play in PLAYS.items():
         assert f"| {play.number} | {name} | {play.shows} |" in text
+    for number, why in ELSEWHERE.items():
+        assert f"- {number}: {why}\n" in text
+    told = {int(n) for n in re.findall(r"^(?:\| |- )X-(\d+)", text, re.M)}
+    assert told == set(range(1, LAST + 1)) - UNUSED

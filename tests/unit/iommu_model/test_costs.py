@@ -28,7 +28,7 @@ ISSUE_NAMES = {
 
 def test_all_presets_are_there():
     assert set(cost_names()) >= ISSUE_NAMES
-    with pytest.raises(PresetError, match="there are passthrough, power-direct-window"):
+    with pytest.raises(PresetError, match=r"there are .*passthrough, power-direct-window"):
         load_costs("vtd")
 
 

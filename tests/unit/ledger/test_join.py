@@ -5,7 +5,9 @@ import pytest
 
 from emulator.ledger import Ledger, Policy
 from emulator.ledger.clock import ClockError
-from emulator.ledger.join import GuestView, Traced, TraceEvent
+from emulator.ledger.guest_clock import KEPT_MAPS, KEPT_TICKS, Tick
+from emulator.ledger.join import GuestView
+from emulator.ledger.traced import Traced, TraceEvent
 from tests.unit.ledger.support import PAGE, Host, said, spoken
 
 AHEAD = 5_000_000_000
@@ -35,8 +37,16 @@ class Pair:
         self.trace(us, Traced.UNMAPPED, page * PAGE + 64, size)
         self.host.unmap(page * PAGE, now=gone_us * 1000)
 
+    def batch(self, lost=0, tick=None):
+        """What was traced so far is told."""
+        self.view.take(self.events, lost)
+        self.view.ticked(self.host.memory, tick)
+        self.view.tell()
+        self.events = []
+
     def join(self, lost=0):
-        return self.view.join(self.host.memory, self.events, lost)
+        self.batch(lost)
+        return self.view.settle()
 
 
 def test_maps_and_unmaps_of_a_strict_guest_are_paired_and_silent():
@@ -46,7 +56,7 @@ def test_maps_and_unmaps_of_a_strict_guest_are_paired_and_silent():
         pair.unmap(1060 + turn * 100, 4, 1050 + turn * 100)
     joined = pair.join()
     windows = pair.host.ledger.stale.windows
-    assert (joined.clock.samples, joined.unmatched, joined.events) == (20, 0, 60)
+    assert (joined.samples, joined.unmatched, joined.events) == (20, 0, 60)
     assert (windows.prompt, windows.count, windows.unmatched) == (20, 0, 0)
     assert joined.clock.error_ns < 12_000 and spoken(pair.ledger) == {}
 
@@ -97,25 +107,8 @@ def test_pages_of_pools_are_counted_against_the_mappings_by_o8():
     pair.join()
     assert spoken(pair.ledger) == {}
     pair.trace(2000, Traced.RELEASE, 4)
-    pair.host.ledger.trace_begins(0)
     pair.join()
     assert spoken(pair.ledger) == {"O-8": 1} and "freed mapped" in said(pair.ledger)
-
-
-def test_page_of_another_devices_pool_or_of_an_older_pool_is_counted_by_o8():
-    pair = Pair()
-    pair.host.start(1)
-    pair.trace(900, Traced.RELEASE, 77)  # a socket had it from before the trace
-    pair.trace(950, Traced.HOLD, 99)  # the other device mapped it
-    for page in (4, 5):
-        pair.map(1000 + page * 100, page)
-        pair.trace(1050 + page * 100, Traced.HOLD, page)
-    pair.unmap(2000, 5, 2000)
-    pair.trace(2010, Traced.RELEASE, 5)
-    pair.trace(2020, Traced.HOLD, 5)  # and this one is the other device's now
-    pair.join()
-    assert spoken(pair.ledger) == {}
-    assert "O-8" not in pair.host.ledger.not_judged()
 
 
 def test_pools_that_were_filled_before_the_trace_are_not_counted():
@@ -132,14 +125,85 @@ def test_pools_that_were_filled_before_the_trace_are_not_counted():
     assert "O-8" in pair.host.ledger.not_judged()
 
 
-def test_lost_events_silence_o9_and_o8():
+def test_lost_events_silence_the_rules_that_need_all_of_them():
     pair = Pair()
     pair.map(1000, 4)
+    pair.batch()
     pair.trace(1050, Traced.HOLD, 9)
     pair.trace(1060, Traced.MAPPED, 9 * PAGE, 64)
     joined = pair.join(lost=3)
-    assert (joined.unmatched, joined.lost, spoken(pair.ledger)) == (1, 3, {})
-    assert "lost 3 events" in str(pair.host.ledger.not_judged()["O-9"])
+    assert (joined.unmatched, joined.lost, spoken(pair.ledger)) == (0, 3, {})
+    judged = pair.host.ledger.not_judged()
+    assert all("lost 3 events" in str(judged[rule]) for rule in ("O-8", "O-9", "O-10", "O-16"))
+    pair.view.begin(2_000_000)
+    pair.map(3000, 5)
+    pair.join()
+    assert "lost 3 events" in str(pair.host.ledger.not_judged()["O-9"])  # it stays said
+
+
+def test_unmap_whose_pair_was_lost_accuses_nobody():
+    pair = Pair()
+    for turn in range(20):
+        pair.map(1000 + turn * 100, 4)
+        pair.unmap(1060 + turn * 100, 4, 1050 + turn * 100)
+    pair.batch()
+    pair.map(5000, 4)
+    pair.unmap(5060, 4, 5050)
+    pair.map(5100, 4)
+    pair.unmap(9000, 4, 8990)
+    del pair.events[3:]  # of the second map and unmap; the device saw all four
+    pair.batch(lost=3, tick=Tick(9_000_000, 9_001_000 - AHEAD, 9_002_000))
+    pair.map(10000, 4)
+    pair.trace(10100, Traced.UNMAPPED, 4 * PAGE, 64)  # of a map whose other half was lost
+    pair.batch()
+    pair.unmap(90010, 4, 90000)
+    joined = pair.join()
+    assert spoken(pair.ledger) == {} and joined.lost == 3
+    assert pair.host.ledger.stale.windows.count == 0
+
+
+def test_halves_of_a_map_that_come_in_different_batches_are_paired():
+    pair = Pair()
+    for turn in range(20):
+        pair.map(1000 + turn * 100, 4)
+        last = pair.events.pop()
+        pair.batch(tick=Tick(1_000_000, 1_000_500 - AHEAD, 1_001_000))
+        pair.events.append(last)
+        pair.unmap(1060 + turn * 100, 4, 1050 + turn * 100)
+    joined = pair.join()
+    assert (joined.samples, joined.unmatched) == (21, 0)
+
+
+def test_batches_of_a_long_trace_hold_ever_more():
+    pair = Pair()
+    for turn in range(300):
+        for page in range(20):
+            pair.map(1000 + turn * 3000 + page * 100, page)
+            pair.unmap(1060 + turn * 3000 + page * 100, page, 1050 + turn * 3000 + page * 100)
+        at = 1000 + turn * 3000 + 2500
+        pair.batch(tick=Tick(at * 1000 - 900, at * 1000 - AHEAD, at * 1000 + 900))
+    joined = pair.join()
+    assert joined.samples == 300 * 21 and joined.error_ns < 12_000
+    assert joined.clock.samples <= KEPT_TICKS * (KEPT_MAPS + 1)
+
+
+def test_devices_halves_without_the_guests_are_held_without_end(monkeypatch):
+    monkeypatch.setattr("emulator.ledger.map_pairs.PENDING_MAX", 8)
+    pair = Pair()
+    for page in range(9):
+        pair.host.map(page * PAGE, now=page)
+    pair.map(1000, 20)
+    pair.batch(tick=Tick(1_100_000, 1_100_000 - AHEAD, 1_100_400))
+    assert pair.join().samples == 1  # the tick: no map is paired any more
+
+
+def test_ticks_alone_tie_the_clocks_where_no_map_is_seen():
+    pair = Pair()
+    pair.trace(1000, Traced.MAPPED, PAGE, 64)
+    pair.batch(tick=Tick(1_000_000, 1_001_000 - AHEAD, 1_003_000))
+    joined = pair.join()
+    assert 1_500 <= joined.error_ns <= 3_000
+    assert abs(joined.clock.to_host(1_001_000 - AHEAD) - 1_001_500) <= joined.error_ns
 
 
 def test_trace_without_a_map_in_common_is_refused():

@@ -284,3 +284,20 @@ def test_rule_that_waits_for_a_signal_or_a_peer_is_not_called(ledger, host):
     host.ledger.trace_begins(0)
     assert names | {"O-2", "O-16"} == {hook.__self__.number for hook in host.ledger._on_mapped}
     assert {hook.__self__.number for hook in host.ledger._on_returned} == {"O-5", "O-12"}
+
+
+def test_driver_is_blamed_for_a_map_that_was_refused_by_order(ledger, host):
+    host.ledger.map_refused(1, PAGE, PAGE)
+    host.post(PAGE)
+    host.unmap(PAGE)
+    assert spoken(ledger) == {} and set(ledger.log.ordered) == {"O-1", "O-3"}
+    host.unmap(PAGE, now=5)  # once more: nobody ordered this
+    assert set(spoken(ledger)) == {"O-3"}
+
+
+def test_page_that_was_mapped_after_all_stays_excused(ledger, host):
+    host.ledger.map_refused(1, PAGE, 2 * PAGE)
+    host.map(PAGE)
+    host.unmap(PAGE)
+    host.post(PAGE, 2 * PAGE)
+    assert spoken(ledger) == {"O-1": 1} and ledger.log.kept[0].iova == PAGE

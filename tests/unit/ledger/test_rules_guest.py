@@ -110,7 +110,7 @@ def test_page_not_yet_invalidated_is_no_o9_where_invalidation_is_lazy():
 
 def test_trace_with_holes_is_no_ground_for_o9_and_the_verdict_says_so(ledger, host):
     host.tell(GuestMapped(2 * PAGE, PAGE))
-    host.tell(GuestSettled(lost=12))
+    host.ledger.trace_lost(12)
     assert spoken(ledger) == {}
     assert "lost 12 events" in str(host.ledger.not_judged()["O-9"])
 

@@ -6,15 +6,19 @@ import pytest
 
 from pool.buffers import NO_IOVA, BufferBatch
 from pool.errors import NotOutstandingError, PoolError
-from pool.interface import Context, PoolConfig
+from pool.interface import MAX_REFERENCES, Context, PoolConfig
 from pool.registry import STRATEGIES
 from tests.unit.pool.fakes import StrictDma, StrictPages
 
 
-def make(name, size=256, pages=None, headroom=64, buffer_bytes=1984, **options):
+def make(
+    name, size=256, pages=None, headroom=64, buffer_bytes=1984, references=MAX_REFERENCES, **options
+):
     pages = pages or StrictPages()
     dma = StrictDma(pages)
-    config = PoolConfig(pool_size=size, headroom=headroom, buffer_bytes=buffer_bytes)
+    config = PoolConfig(
+        pool_size=size, headroom=headroom, buffer_bytes=buffer_bytes, references=references
+    )
     return STRATEGIES[name](pages, dma, config, **options), pages, dma
 
 
@@ -25,11 +29,16 @@ def receive(pool, batch):
 # half_page_flip: thread row T3
 
 
-def test_half_page_flip_costs_two_atomics_a_packet_and_one_allocation_ever():
-    pool, _, dma = make("half_page_flip")
+@pytest.mark.parametrize(
+    ("references", "atomics"),
+    [(1, 2 * 6400), (2, 64 + 6400 + 3200), (MAX_REFERENCES, 64 + 6400)],
+    ids=["2016", "two at a time", "today"],
+)
+def test_half_page_flip_costs_other_atomics_than_its_references_and_one_put(references, atomics):
+    pool, _, dma = make("half_page_flip", references=references)
     for _ in range(100):
         pool.give(receive(pool, pool.take(64)), Context.NAPI)
-    assert pool.counters.atomics == 2 * 6400
+    assert pool.counters.atomics == atomics
     assert (pool.counters.flips, pool.counters.failed_flips) == (6400, 0)
     assert (dma.maps, dma.unmaps, pool.counters.single_calls) == (64, 0, 64)
 
@@ -54,7 +63,8 @@ def test_half_page_flip_fails_while_the_other_half_is_held_and_the_device_loses_
     pool.give(first, Context.REMOTE)
     assert pool.counters.inflight == 10
     pool.give(second, Context.REMOTE)
-    assert (pool.counters.inflight, pool.counters.atomics) == (0, 30)
+    assert pool.counters.inflight == 0
+    assert pool.counters.atomics == 10 + 10 + 20  # references taken, dropped, put by the stack
 
 
 @pytest.mark.parametrize("polls", [1, 2, 4])
@@ -81,7 +91,8 @@ def test_half_page_flip_does_not_flip_for_an_unused_buffer():
     pool, _, _ = make("half_page_flip")
     batch = pool.take(1)
     pool.give(batch, Context.TEARDOWN)
-    assert (pool.take(1).offsets.tolist(), pool.counters.atomics) == ([64], 0)
+    assert (pool.take(1).offsets.tolist(), pool.counters.flips) == ([64], 0)
+    assert pool.counters.atomics == 1  # references to the new page
 
 
 def test_half_page_flip_cuts_buffers_to_the_half():

@@ -237,6 +237,15 @@ def test_shadow_copy_posts_only_what_it_can_copy():
     assert pool.counters.unreserved == 4
 
 
+def test_shadow_copy_allocates_for_a_buffer_that_was_not_received():
+    pool, pages, _ = make("shadow_copy")
+    for _ in range(10):
+        pool.give(pool.take(64), Context.NAPI)
+    assert (pool.counters.single_calls, pool.counters.atomics, len(pages.live)) == (128, 0, 128)
+    assert pool.close() == 0
+    assert pages.live == set()
+
+
 # contiguous_iova
 
 
@@ -278,6 +287,47 @@ def test_contiguous_iova_does_not_free_what_is_read_because_it_waited_once_befor
     pool.give(receive(pool, batch[63:]), Context.NAPI)
     receive(pool, pool.take(64))
     assert (pool.counters.parked, len(pages.live)) == (63, 64)
+
+
+def test_contiguous_iova_counts_no_reference_for_pages_that_the_stack_reads_while_they_are_mapped():
+    pool, pages, _ = make("contiguous_iova")
+    batch = pool.take(64)
+    early, late = receive(pool, batch[:2]), receive(pool, batch[2:63])
+    assert pool.counters.references == 63
+    pool.give(early, Context.REMOTE)
+    assert (pool.counters.references, len(pages.live)) == (63 + 2, 64)
+    last = receive(pool, batch[63:])  # the range ends: 2 pages are freed, 61 are let go of
+    assert (pool.counters.references, len(pages.live)) == (63 + 2 + 61, 62)
+    pool.give(late, Context.REMOTE)
+    pool.give(last, Context.NAPI)
+    assert (pool.counters.references, pool.counters.atomics) == (126, 126 + 64)
+    assert pages.live == set()
+
+
+# bulk_map: thread row T10
+
+
+def test_bulk_map_maps_and_unmaps_other_than_once_per_sixteen_pages():
+    pool, pages, dma = make("bulk_map")
+    batch = pool.take(64)
+    assert (dma.maps, pool.counters.bulk_calls, pool.counters.single_calls) == (4, 4, 0)
+    got = receive(pool, batch[:56])  # three groups and half of one
+    assert (dma.unmaps, pool.counters.read_while_mapped) == (3, 8)
+    assert (got.iovas == np.uint64(NO_IOVA)).tolist() == [True] * 48 + [False] * 8
+    pool.give(got, Context.NAPI)
+    assert len(pages.live) == 16  # the half is mapped: none of it is free
+    pool.give(receive(pool, batch[56:]), Context.NAPI)
+    assert (dma.unmaps, pages.live, pool.counters.references) == (4, set(), 16)
+
+
+def test_bulk_map_needs_a_dma_api_that_joins_pages():
+    pages = StrictPages()
+    dma = StrictDma(pages)
+    pool = create("bulk_map", pages, PlainDma(dma))
+    pool.give(pool.take(20), Context.TEARDOWN)
+    assert (dma.maps, dma.unmaps, pool.counters.maps, pool.counters.unmaps) == (32, 16, 32, 16)
+    assert pool.close() == 0
+    assert (dma.live, pages.live) == ({}, set())
 
 
 # zero_copy_domain: thread row T16
@@ -357,7 +407,8 @@ def test_scatterlist_cache_maps_page_by_page_when_the_dma_api_cannot_join():
         ("map_per_packet", Context.NAPI, 0, 0),
         ("array_cache", Context.REMOTE, 0, 0),
         ("order0_recycle", Context.NAPI, 2 * 640, 0),
-        ("half_page_flip", Context.REMOTE, 2 * 640, 0),
+        ("half_page_flip", Context.REMOTE, 64 + 640, 0),
+        ("bulk_map", Context.NAPI, 0, 0),
         ("order_fallback", Context.NAPI, 10 * (4 + 60), 0),  # the last put of a block frees it
         ("dma_pool", Context.NAPI, 0, 64 + 2 * 640),  # the list is made of 64 first
         ("mempool", Context.NAPI, 0, 256 + 256),  # populated, and one fill

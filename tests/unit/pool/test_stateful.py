@@ -5,6 +5,7 @@ What holds for all: no byte is lent twice, nothing is lost, counts are exact. Wh
 reach is what the strategy's guarantees say, and no more.
 """
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -199,6 +200,20 @@ class PlainScatterlist(PoolMachine):
         return self.strategy(self.pages, PlainDma(self.dma), config, set_pages=self.set_pages)
 
 
+class PlainBulk(PoolMachine):
+    strategy = STRATEGIES["bulk_map"]
+
+    def build(self, config):
+        return self.strategy(self.pages, PlainDma(self.dma), config)
+
+
+class OneReference(PoolMachine):
+    strategy = STRATEGIES["half_page_flip"]
+
+    def build(self, config):
+        return self.strategy(self.pages, self.dma, replace(config, references=1))
+
+
 class PlainLargeSets(PlainScatterlist):
     set_pages = 150
 
@@ -212,6 +227,8 @@ MACHINES = {name: with_options(name) for name in STRATEGIES} | {
     "mempool small pages": with_options("mempool", huge_order=1),
     "order_fallback order-0": with_options("order_fallback", prefer_order=0),
     "zero_copy_domain other id": with_options("zero_copy_domain", cross_domain=99),
+    "bulk_map plain": PlainBulk,
+    "half_page_flip of 2016": OneReference,
     "direct_window shared": SharedWindow,
     "mapping_cache shared": SharedCache,
     "scatterlist_cache plain": PlainScatterlist,

@@ -24,8 +24,9 @@ from testbed.report.plots import (
 )
 from testbed.report.readme import main, picture
 from testbed.report.readme_text import DEBATE, OUTPUT, TESTS
-from testbed.report.style import figure_style, typeset
+from testbed.report.style import COLOUR, MARKER, figure_style, typeset
 from testbed.results import RunResult
+from testbed.scenario import RX_MODES, STRATEGIES
 
 
 def drawn_texts(figure: Figure) -> str:
@@ -83,6 +84,22 @@ def test_bars_have_the_height_of_their_case(run: RunResult) -> None:
     heights = {round(patch.get_height(), 2) for patch in figure.axes[0].patches}
     assert heights == {104.1, 101.9, 102.6, 102.2, 101.3, 7.41, 12.87, 6.08}
     assert figure.axes[0].get_ylim()[0] == 0
+
+
+def test_strategy_of_the_driver_that_was_run_is_not_drawn(run: RunResult) -> None:
+    others = [
+        dataclasses.replace(case, strategy=mode)
+        for case in run.cases
+        for mode in RX_MODES
+        if case.strategy == "page_pool" and mode not in STRATEGIES
+    ]
+    more = dataclasses.replace(run, cases=(*run.cases, *others))
+    assert set(COLOUR) == set(MARKER) == set(RX_MODES)
+    assert len(set(COLOUR.values())) == len(set(MARKER.values())) == len(RX_MODES)
+    for before, after in zip(draw(run), draw(more), strict=True):
+        assert after.png.startswith(b"\x89PNG")
+        if before.name != "amortisation":
+            assert after.svg.count(COLOUR["bulk_map"].encode()) > 0, after.name
 
 
 def test_case_that_was_not_run_is_said_so(run: RunResult) -> None:

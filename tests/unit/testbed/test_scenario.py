@@ -13,6 +13,7 @@ from testbed.errors import ScenarioError, ScenarioMissingError
 from testbed.scenario import (
     IOMMUS,
     MAX_BYTES,
+    RX_MODES,
     STRATEGIES,
     Case,
     bundled_scenarios,
@@ -104,7 +105,7 @@ def test_cases_of_one_iommu_follow_each_other() -> None:
             '["page_pool"]',
             "[]",
             "s.toml:4: cases.strategies = [] is an empty list; allowed: a list, each element once, "
-            "of: page_pool, map_per_packet",
+            f"of: {', '.join(RX_MODES)}",
         ),
         (
             '["none", "virtio-lazy"]',

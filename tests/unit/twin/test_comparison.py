@@ -12,6 +12,7 @@ import pytest
 
 from testbed.comparison import (
     BURST,
+    PUBLISHED_PRESETS,
     Comparison,
     amortisation_of,
     grid_of,
@@ -24,7 +25,7 @@ from testbed.report.twin.rows import budget_lines, csv_text, data_size, magnitud
 from testbed.report.twin.table import points_table, print_parts, run_parts
 from testbed.report.twin.writer import table_text, write_comparison
 from testbed.sweep.point import Point
-from testbed.twin.scenario import PRESET_NAMES, STRATEGY_NAMES, load_twin
+from testbed.twin.scenario import STRATEGY_NAMES, load_twin
 from tests.unit.twin.results import point, result, scenario
 
 
@@ -58,7 +59,7 @@ def text_of(parts, width=200):
 
 def test_the_grid_is_every_strategy_under_every_preset():
     pairs = {(s.strategy, s.preset) for s in grid_of(load_twin("line"))}
-    assert len(pairs) == len(STRATEGY_NAMES) * len(PRESET_NAMES) == 15 * 9
+    assert len(pairs) == len(STRATEGY_NAMES) * len(PUBLISHED_PRESETS) == 16 * 9
 
 
 def test_the_curve_shares_a_mapping_among_powers_of_two_of_packets():

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from testbed.comparison import PUBLISHED_PRESETS
 from testbed.report.style import figure_style
 from testbed.report.twin.frontier import Spot, frontier_figure, frontier_title, pareto
 from testbed.report.twin.looks import CATEGORY_COLOUR, PRESET_LOOK
@@ -94,9 +95,9 @@ def test_every_strategy_is_named_somewhere(figure):
 
 
 def test_every_preset_and_every_category_has_a_look_of_its_own():
-    assert set(PRESET_LOOK) == set(PRESET_NAMES)
-    assert len({colour for colour, _ in PRESET_LOOK.values()}) == len(PRESET_NAMES)
-    assert len({marker for _, marker in PRESET_LOOK.values()}) == len(PRESET_NAMES)
+    assert set(PRESET_LOOK) == set(PUBLISHED_PRESETS)
+    assert len({colour for colour, _ in PRESET_LOOK.values()}) == len(PRESET_LOOK)
+    assert len({marker for _, marker in PRESET_LOOK.values()}) == len(PRESET_LOOK)
     assert set(CATEGORY_COLOUR) == set(CATEGORIES)
 
 

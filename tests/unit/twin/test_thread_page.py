@@ -29,8 +29,16 @@ def test_row_without_section_summary_or_order():
         for heading in re.findall(r"^## (.*)$", TEXT, re.M)
     }
     assert {anchor for _, anchor in summary} <= anchors
+    assert page.summary([page.row(number) for number in NUMBERS]) in TEXT
+
+
+def test_claim_that_was_counted_in_the_kernel_is_not_on_the_page():
+    assert set(page.counted()) == {1, 2, 3, 4, 5, 10, 20}
+    for number, claim in page.counted().items():
+        assert claim.counted in page.section(page.row(number))
+        assert re.search(rf"^\| \[T{number}\].*\| {claim.judgement}: \S", TEXT, re.M)
 
 
 def test_page_that_was_edited_by_hand():
-    assert TEXT.startswith(page.INTRO)
+    assert TEXT.startswith(page.intro())
     assert len(TEXT) == len(page.page())

@@ -30,7 +30,7 @@ KVM = Platform("kvm", (11, 1, 3))
 def arguments(
     config: GuestConfig, accel: Any = "tcg", version: tuple[int, ...] = (11, 1, 3)
 ) -> list[str]:
-    return qemu_arguments(config, BOOT, Channels(10, 11, 12), Platform(accel, version))
+    return qemu_arguments(config, BOOT, Channels(10, 11, 12, 13), Platform(accel, version))
 
 
 def devices(args: list[str]) -> list[dict[str, Any]]:
@@ -167,7 +167,7 @@ def test_monitor_is_said_as_the_version_wants_it() -> None:
 
 def test_kernel_without_pvh_gets_the_default_firmware() -> None:
     boot = BootFiles(Path("/k/bzImage"), Path("/k/i"), None)
-    args = qemu_arguments(GuestConfig(), boot, Channels(1, 2, 3), TCG)
+    args = qemu_arguments(GuestConfig(), boot, Channels(1, 2, 3, 4), TCG)
     assert "-bios" not in args
 
 
