@@ -74,15 +74,15 @@ REASONS = (
     ),
     Reason(
         "e",
-        "a page whose packet is still on its way out is not free yet, so a new one is mapped: less"
-        " than one packet in twenty",
+        "a page whose packet is still on its way out is not free yet, so new ones are mapped until"
+        " there are enough, by page_pool 64 at a time: less than one packet in six",
         lambda row, quantity: (
             row.fate == "forward"
-            and row.mode in ("order0_recycle", "half_page_flip")
+            and row.mode in ("page_pool", "order0_recycle", "half_page_flip")
             and _is_call_of_dma_api(quantity)
         ),
-        lambda twin: 0.025,
-        slack=0.025,
+        lambda twin: 0.08,
+        slack=0.08,
     ),
 )
 

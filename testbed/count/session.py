@@ -108,9 +108,12 @@ class CountingGuest:
         await self.rig.await_carrier(interface)
         self._up = (mode, discard)
 
-    async def measure(self, bursts: int, warmup: int = WARM_UP, frame: int = 60) -> Sample:
-        """Counts ``bursts`` bursts of frames of ``frame`` bytes (without FCS) after a warm-up."""
-        for _ in range(warmup):
+    async def measure(self, bursts: int, frame: int = 60) -> Sample:
+        """Counts ``bursts`` bursts of frames of ``frame`` bytes (without FCS) after a warm-up.
+
+        Packets on their way out hold pages: it takes longer until there are enough of them.
+        """
+        for _ in range(WARM_UP * (3 if self._fate == "forward" else 1)):
             await self._burst(frame)
         await self._dump()
         self.rig.devices.call("window_begin", "nic")

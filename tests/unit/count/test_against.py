@@ -75,12 +75,13 @@ def test_stray_pages_are_excused_without_virtio_or_in_any_number(more: float):
     assert compare(beside("bulk_map", "intel-strict", **counts))[0].reasons == (UNEXPLAINED,)
 
 
-@pytest.mark.parametrize("more", [0.01, 0.04, 0.06])
+@pytest.mark.parametrize("more", [0.01, 0.125, 0.17])
 def test_new_pages_while_packets_are_sent_are_excused_for_any_strategy(more: float):
     counts = {**ONE, "maps": 2.0 + more, "unmaps": 2.0}
-    known = ("a", "e") if more < 0.05 else ("?", "a")
-    assert compare(beside("order0_recycle", fate="forward", **counts))[0].reasons == known
-    assert compare(beside("page_pool", fate="forward", **counts))[0].reasons == ("?", "a")
+    known = ("a", "e") if more < 0.16 else ("?", "a")
+    for mode in ("order0_recycle", "page_pool"):
+        assert compare(beside(mode, fate="forward", **counts))[0].reasons == known
+    assert compare(beside("shadow_copy", fate="forward", **counts))[0].reasons == ("?", "a")
 
 
 def test_one_call_for_sixteen_addresses_is_excused_behind_an_iommu_or_for_others():
