@@ -22,6 +22,8 @@ DRIFT_MAX = 0.5
 """A guest that calibrates its clock at boot, emulated on a busy host, has been seen 10 % off."""
 OUTLIERS = 20
 _STEPS = 96
+#: Stamps are whole ns: bounds that just meet do not contradict each other.
+_QUANTUM_NS = 1.0
 
 
 class ClockError(DmabedError):
@@ -72,8 +74,8 @@ def fit(
     bounds = _Bounds(
         (before - origin).astype(np.float64),
         (after - origin).astype(np.float64),
-        (earliest - after - base).astype(np.float64),
-        (latest - before - base).astype(np.float64),
+        (earliest - after - base).astype(np.float64) - _QUANTUM_NS,
+        (latest - before - base).astype(np.float64) + _QUANTUM_NS,
     )
     drift = _peak(bounds.room, -DRIFT_MAX, DRIFT_MAX)
     for _ in range(len(latest) // OUTLIERS):
