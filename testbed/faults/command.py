@@ -74,7 +74,7 @@ def _all(chosen: argparse.Namespace) -> int:
         if chosen.iommu == "none":
             left_out = [name for name in FAULTS if needs_iommu(name)]
             names = [name for name in names if name not in left_out]
-            print(f"without an IOMMU these land in the guest's memory: {', '.join(left_out)}")
+            print(f"left out without an IOMMU, see docs/faults.md: {', '.join(left_out)}")
         results += asyncio.run(play_in_guests(names, chosen.seed, None, chosen.iommu))
     print()
     for number, why in ELSEWHERE.items():

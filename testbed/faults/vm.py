@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from emulator.faults.fault import Outcome
 from emulator.faults.injector import FaultReport
+from emulator.faults.maps import MapFault
 from emulator.faults.plan import FaultPlan
 from emulator.faults.registry import default_plan, fault_class
 from emulator.nic.wire.peer import PEER_IP
@@ -286,8 +287,9 @@ def ruined(name: str, error: GuestError) -> FaultResult:
 
 
 def needs_iommu(name: str) -> bool:
-    """Whether it takes an IOMMU to refuse the fault; without one it lands in the guest's memory."""
-    return Outcome.REFUSED in fault_class(name).expect
+    """Whether it is a fault of the IOMMU, or one that nothing but an IOMMU refuses."""
+    kind = fault_class(name)
+    return issubclass(kind, MapFault) or Outcome.REFUSED in kind.expect
 
 
 def _judge(

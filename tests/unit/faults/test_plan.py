@@ -131,3 +131,10 @@ def test_every_fault_stands_in_the_documentation():
         assert f"- {number}: {why}\n" in text
     told = {int(n) for n in re.findall(r"^(?:\| |- )X-(\d+)", text, re.M)}
     assert told == set(range(1, LAST + 1)) - UNUSED
+
+
+def test_fault_that_writes_where_it_likes_is_played_without_an_iommu():
+    from testbed.faults.vm import needs_iommu
+
+    assert needs_iommu("wild-address") and needs_iommu("kept-descriptors")
+    assert needs_iommu("slow-unmap") and not needs_iommu("lost-interrupt")
