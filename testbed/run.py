@@ -100,8 +100,10 @@ class ScenarioRun:
         times = await rig.map_times(_MAP_PAIRS)
         checked = await self._checked(rig, case.frame_bytes)
         steady = await self._steady(rig, case.frame_bytes, matrix)
+        await rig.count_pools()
         await rig.unload()
         exposed = await rig.exposed(_STALE_WAIT_S)
+        await rig.check_guest()
         violations = rig.devices.call("violations", "nic")
         return _case_result(case, checked, steady, times, exposed, violations)
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emulator.ledger.facts import Checked
+from testbed.checks import CONSOLE, tell_console
 from testbed.laboratory import Traffic
 from testbed.plants.catalogue import BUGS, Catch, PlantedBug, Scene, first_of
 from testbed.plants.liar import LiarNic
@@ -73,17 +75,17 @@ async def _play(rig: Rig, bug: PlantedBug) -> Catch:
     """Load, scene, unload; what the ledger and the guest's checkers found meanwhile."""
     call = rig.devices.call
     call("forget_violations")
-    before, since_ns = len(rig.guest.kernel_warnings()), call("clock")
+    before, since_ns = len(rig.guest.console.splats), call("clock")
     traced = bug.number in (0, 18)
     try:
         stream = await rig.trace() if traced else None
         await _scene(rig, bug)
         if stream is not None:
             await stream.end()
+        await rig.check_guest(before)
     except GuestPanicked as panic:
-        call("tell", "nic", Checked("console", (str(panic).splitlines()[0],)))
-    warnings = tuple(rig.guest.kernel_warnings()[before:])
-    call("tell", "nic", Checked("dmesg", warnings))
+        call("tell", "nic", Checked(CONSOLE, (str(panic).splitlines()[0],)))
+        tell_console(rig.guest, functools.partial(call, "tell", "nic"), before)
     acted = [at for at, value in call("notes", since_ns) if value == NOTE_PLANT + bug.number]
     return first_of(bug, RUNG, acted[0] if acted else None, call("found"))
 
