@@ -24,6 +24,8 @@ _SCAN = (
     f"cd {_DEBUGFS}; [ ! -e kmemleak ] || {{ echo scan > kmemleak; echo scan > kmemleak;"
     " cat kmemleak; echo clear > kmemleak; }"
 )
+#: A function, or where it was if its module is gone.
+_LEAK_FRAME = re.compile(r"^ +(?:\[<\w+>\] )?(?:([\w.]+)\+0x\S+|(0x[0-9a-f]+))", re.M)
 _VALUE = re.compile(r"^\s*(\S+):\s+(\S+)$", re.M)
 
 
@@ -67,6 +69,6 @@ def leaked(report: str) -> tuple[str, ...]:
     for block in re.split(r"^(?=unreferenced object)", report, flags=re.M):
         head = re.match(r"unreferenced object \S+ \((size \d+)\)", block)
         if head is not None:
-            frames = re.findall(r"^\s+(?:\[<\w+>\] )?([\w.]+)\+0x\S+(?: \[\w+\])?", block, re.M)
+            frames = [name or place for name, place in _LEAK_FRAME.findall(block)]
             found.append(f"unreferenced object ({head[1]}) from {' < '.join(frames[:6])}")
     return tuple(found)

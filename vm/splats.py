@@ -42,7 +42,7 @@ _SIGNS: tuple[tuple[str, str], ...] = (
 _CHECKERS = tuple((name, re.compile(sign)) for name, sign in _SIGNS)
 #: Said by a healthy boot of the machines used here, although a sign is in it.
 _EXPECTED = re.compile(
-    r"DMAR: \[Firmware Bug\]|WARNING: CPU vulnerab|DMA-API: (preallocated|debugging enabled)"
+    r"DMAR: \[Firmware Bug\]|WARNING: CPU vulnerab|DMA-API: (preallocated|debugging enabled|Mapped at)"
 )
 #: The line of WARN() that follows the text given to it: the same splat.
 _WARN_AT = re.compile(r"WARNING: CPU: \d+ PID: \d+ at ")
