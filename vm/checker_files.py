@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the checkers of a guest's kernel say in files of their own, beside the console.
 
-A checker that has given up (lockdep after its first report, DMA-API debugging out of entries) says
-nothing any more: that is told as well.
+A checker that has given up (lockdep after its first report or one of KASAN, DMA-API debugging out
+of entries) says nothing any more: that is told as well.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def judge_files(values: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
             said.append("gave up: out of entries (raise dma_debug_entries= on the command line)")
         found["dma-api"] = tuple(said)
     if "debug_locks" in values:
-        off = "gave up: lockdep is off after its first report"
+        off = "gave up: lockdep is off, after a report of its own or of KASAN"
         found["lockdep"] = (off,) if values["debug_locks"] == "0" else ()
     return found
 

@@ -40,9 +40,10 @@ _SIGNS: tuple[tuple[str, str], ...] = (
     ("warning", r"WARNING:"),
 )
 _CHECKERS = tuple((name, re.compile(sign)) for name, sign in _SIGNS)
-#: Said by a healthy boot of the machines used here, although a sign is in it.
+#: Said by a healthy boot of the machines used here, or in a splat, although a sign is in it.
 _EXPECTED = re.compile(
-    r"DMAR: \[Firmware Bug\]|WARNING: CPU vulnerab|DMA-API: (preallocated|debugging enabled|Mapped at)"
+    r"DMAR: \[Firmware Bug\]|WARNING: CPU vulnerab|"
+    r"DMA-API: (preallocated|debugging enabled|Mapped at)"
 )
 #: The line of WARN() that follows the text given to it: the same splat.
 _WARN_AT = re.compile(r"WARNING: CPU: \d+ PID: \d+ at ")
@@ -53,7 +54,7 @@ _MACHINERY = re.compile(
     r"lock_acquire|__lock_acquire|validate_chain|check_|debug_dma_|err_printk|ubsan_|__ubsan_|"
     r"lockdep_|mark_|__might_|refcount_warn|debug_object|__list_)"
 )
-_LINES_MAX = 60
+_LINES_MAX = 250
 _FRAMES_SHOWN = 5
 
 

@@ -149,9 +149,9 @@ module_exit(wrong_exit);
 MODULE_DESCRIPTION("Each wrong that a checker is there for");
 MODULE_LICENSE("GPL");
 """
-#: In this order: lockdep falls silent after its first report, and the last one stays loaded.
+#: In this order: lockdep falls silent once KASAN has spoken, and the last one stays loaded.
 ORDER = (
-    "warning", "kasan", "dma-api", "ubsan", "atomic-sleep", "debug-objects", "lockdep", "kmemleak",
+    "warning", "lockdep", "kasan", "dma-api", "ubsan", "atomic-sleep", "debug-objects", "kmemleak",
 )  # fmt: skip
 
 
