@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from emulator.faults.fault import Outcome
 from testbed.errors import RigError
-from testbed.faults.vm import FaultGuest
+from testbed.faults.vm import Came, FaultGuest
 from testbed.laboratory import Traffic
 from testbed.rig import GUEST_ADDRESS
 from vm.checkers import can_fail
@@ -42,7 +42,7 @@ _HOG = (
 )
 
 
-async def failing_allocations(guest: FaultGuest) -> tuple[Outcome, str]:
+async def failing_allocations(guest: FaultGuest) -> Came:
     """The play: what is short, then traffic that must come whole."""
     await guest.stop_pings()
     rig = guest.rig
@@ -55,7 +55,8 @@ async def failing_allocations(guest: FaultGuest) -> tuple[Outcome, str]:
     await guest.answered(_BACK_S)
     await guest.clean_traffic()
     missed = await _counted(guest)
-    return (Outcome.DETECTED if missed else Outcome.SURVIVED), f"{said}; {missed} pages missed"
+    outcome = Outcome.DETECTED if missed else Outcome.SURVIVED
+    return Came(outcome, f"{said}; {missed} pages missed")
 
 
 async def _injected(guest: FaultGuest) -> str:
