@@ -29,7 +29,7 @@ _SWEEP_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What came of failing each allocation of a command in turn.
+    """What came of failing allocations of a command, one in each run.
 
     failures: allocations that failed, one in each run of the command. refused: runs that ended
     with an error; the others did without. ended: a last run had nothing left to fail.
@@ -77,22 +77,24 @@ class FailingAllocations:
         return sum(_TIMES - int(left) for left in said.stdout.split())
 
     async def sweep(self, command: str, before: str = "true", most: int = 400) -> Sweep:
-        """Runs ``command`` once for each of its allocations, which fails, until none is left.
+        """Runs ``command`` again and again, one of its allocations failing, until none is left.
+
+        The first eight fail in turn, then each ninth of those so far is taken: ``n + 1 + n / 8``.
 
         command: one program with its arguments, or a builtin of the shell. before: run before it
-        each time, undisturbed. In both ``$n`` is the number of the run. most: runs at most.
+        each time, undisturbed. In both ``$runs`` counts the runs. most: the last allocation's number.
         """
         script = (
-            f"left() {{ cat {self._times()} | tr '\\n' ' '; }}; n=0; refused=0; ended=0\n"
-            f"while [ $n -lt {most} ]; do n=$((n+1)); {before}; was=$(left)\n"
+            f"left() {{ cat {self._times()} | tr '\\n' ' '; }}; n=0; runs=0; refused=0; ended=0\n"
+            f"while [ $n -lt {most} ]; do n=$((n+1+n/8)); {before}; was=$(left)\n"
             f"( echo $n > /proc/self/fail-nth; exec {command} ) >/dev/null 2>&1 || failed=1\n"
             'if [ "$was" = "$(left)" ]; then ended=1; break; fi\n'
-            "refused=$((refused+${failed:-0})); failed=0; done\n"
-            "echo $n $refused $ended"
+            "runs=$((runs+1)); refused=$((refused+${failed:-0})); failed=0; done\n"
+            "echo $runs $refused $ended"
         )
         said = await self._guest.run(script, timeout_s=_SWEEP_S)
         runs, refused, ended = map(int, said.stdout.split()[-3:])
-        return Sweep(runs - ended, refused, bool(ended))
+        return Sweep(runs, refused, bool(ended))
 
     @staticmethod
     def _times() -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """X-57 on the rung vm: no memory while rings are built, rebuilt and refilled.
 
-Where the guest's kernel has fault injection every allocation that the driver makes in a call fails
-in turn, one in each call, and then some by chance under traffic. Where it has not, memory is
-short: a hog eats it until the kernel kills it, again and again, while the same calls are made.
+Where the guest's kernel has fault injection, allocations that the driver makes in a call fail, one
+in each call, the first eight in turn, and then some by chance under traffic. Where it has not,
+memory is short: a hog eats it until the kernel kills it, again and again, while the same calls are
+made.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ async def _injected(guest: FaultGuest) -> str:
     down = f"ip link set {name} down"
     calls = {
         "up": (f"ip link set {name} up", down),
-        "-G": (f"ethtool -G {name} rx $(({_SMALL} * (1 + n % 2)))", f"ip link set {name} up"),
-        "-L": (f"ethtool -L {name} combined $((1 + n % 2))", f"ip link set {name} up"),
+        "-G": (f"ethtool -G {name} rx $(({_SMALL} * (1 + runs % 2)))", f"ip link set {name} up"),
+        "-L": (f"ethtool -L {name} combined $((1 + runs % 2))", f"ip link set {name} up"),
     }
     sweeps = {
         call: await failing.sweep(command, before) for call, (command, before) in calls.items()
