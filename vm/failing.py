@@ -82,7 +82,7 @@ class FailingAllocations:
         The first eight fail in turn, then each ninth of those so far is taken: ``n + 1 + n / 8``.
 
         command: one program with its arguments, or a builtin of the shell. before: run before it
-        each time, undisturbed. In both ``$runs`` counts the runs. most: the last allocation's number.
+        each time, undisturbed. In both ``$runs`` counts them. most: the last allocation's number.
         """
         script = (
             f"left() {{ cat {self._times()} | tr '\\n' ' '; }}; n=0; runs=0; refused=0; ended=0\n"
