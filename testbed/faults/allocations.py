@@ -70,8 +70,8 @@ async def _injected(guest: FaultGuest) -> str:
     down = f"ip link set {name} down"
     calls = {
         "up": (f"ip link set {name} up", down),
-        "-G": (f"ethtool -G {name} rx $(({_SMALL} * (1 + runs % 2)))", f"ip link set {name} up"),
-        "-L": (f"ethtool -L {name} combined $((1 + runs % 2))", f"ip link set {name} up"),
+        "-G": (f"ethtool -G {name} rx $(({_SMALL} * (2 - runs % 2)))", f"ip link set {name} up"),
+        "-L": (f"ethtool -L {name} combined $((2 - runs % 2))", f"ip link set {name} up"),
     }
     sweeps = {
         call: await failing.sweep(command, before) for call, (command, before) in calls.items()
