@@ -2,7 +2,7 @@
 """What a guest is asked to find out itself, and what the ledger is told of it.
 
 How long the driver takes to go (rule O-17), by the guest's own clock; whether frames that the stack
-has had for a while are still what was received (O-6); how many pages its pools have out (O-8).
+has had for a while are still what was received (O-6).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emulator.ledger.facts import PayloadChecked, PoolCounted, Took
+from emulator.ledger.facts import PayloadChecked, Took
 from testbed.host_wait import HostWait
 from vm.errors import CommandTimeout
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _CLOCK = "grep -m1 -o 'now at [0-9]*' /proc/timer_list"
 _NOW = re.compile(r"^now at (\d+)$", re.M)
 _LATE = re.compile(r"^late_(frames|changed) (\d+)$", re.M)
-_INFLIGHT = re.compile(r"rx_pool_inflight: (\d+)")
 _HOLD = "/sys/module/dmabed_sink/parameters/hold"
 
 
@@ -45,16 +44,6 @@ async def timed(rig: Rig, what: str, command: str, timeout_s: float = 60.0) -> i
     took_ns = max(times[-1] - times[0] - waited.ns, 0)
     rig.devices.call("tell", rig.nics[0], Took(what, took_ns))
     return took_ns
-
-
-async def count_pools(rig: Rig) -> None:
-    """Tells the ledger of the pages that the driver's page pools have out, for rule O-8.
-
-    At a quiet moment, behind an IOMMU, and with ``page_pool``: others keep no such count.
-    """
-    said = await rig.guest.run(f"ethtool -S {rig.interface}")
-    counted = PoolCounted(sum(map(int, _INFLIGHT.findall(said.stdout))))
-    rig.devices.call("tell", rig.nics[0], counted)
 
 
 @dataclass(slots=True)

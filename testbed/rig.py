@@ -11,18 +11,19 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
-from emulator.ledger.facts import Checked
+from emulator.ledger.facts import Fact
 from emulator.nic.config import NicConfig
 from emulator.nic.identity import VENDOR_ID
 from emulator.nic_device import NicDevice
 from pool.registry import STRATEGIES
 from testbed.benches import NicSpec
+from testbed.checks import count_pools, tell_checkers
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.guest_facts import timed
@@ -30,10 +31,13 @@ from testbed.laboratory import Exposed, Traffic
 from testbed.scenario import Iommu, NicPlan, VmPlan
 from testbed.trace_stream import Devices, TraceStream
 from vm.artifacts import Artifacts
+from vm.checker_files import prepare_checkers
+from vm.checkers import boot_arguments
 from vm.errors import CommandFailed
 from vm.guest import Guest
 from vm.invalidation import settle_invalidation
 from vm.machine import GuestConfig, QemuNic, VfioUserDevice
+from vm.page_pools import PagePool
 from vm.trace import BUFFER_KIB, GuestTracer
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
@@ -104,6 +108,8 @@ class Rig:
         self.policy = Policy()
         self.interface = ""
         self._trace: TraceStream | None = None
+        #: What waits are multiplied by: 1 but for a kernel with checkers, see vm/checkers.py.
+        self.patience = guest.patience
 
     # ------------------------------------------------------------------ the driver
     async def load(self, strategy: str, nic: NicPlan | None = None, parameters: str = "") -> None:
@@ -174,7 +180,7 @@ class Rig:
 
     async def _until(self, condition: str, timeout_s: float, what: str) -> None:
         """Waits in the guest until a shell condition holds."""
-        tries = int(timeout_s / 0.02)
+        tries = int(timeout_s * self.patience / 0.02)
         loop = (
             f"i=0; until {condition}; do i=$((i+1)); [ $i -lt {tries} ] || exit 1; sleep 0.02; done"
         )
@@ -208,11 +214,26 @@ class Rig:
         if self._trace is not None:
             await self._trace.abandon()
 
-    async def check_guest(self) -> list[str]:
-        """Tells the ledger what the guest's kernel complained of so far, and returns it."""
-        found = self.guest.kernel_warnings()
-        self.devices.call("tell", self.nics[0], Checked("dmesg", tuple(found)))
-        return found
+    async def check_guest(self, since: int = 0, leaks: bool = False) -> list[str]:
+        """Tells the ledger what the checkers of the guest's kernel say, and returns it.
+
+        since: splats on the console before this one are passed over. leaks: kmemleak looks around
+        too, if the kernel has it; that takes seconds.
+        """
+        return await tell_checkers(self.guest, self._tell, since, leaks)
+
+    async def count_pools(self, sink_only: bool = True) -> list[PagePool]:
+        """Tells the ledger, at a quiet moment, what the interface's page pools count.
+
+        sink_only: of the stack nobody but the sink has pages, so that all can be accounted for.
+        """
+        fact, pools = await count_pools(self.guest, self.interface)
+        if fact is not None:
+            self._tell(fact if sink_only else replace(fact, held=None))
+        return pools
+
+    def _tell(self, fact: Fact) -> None:
+        self.devices.call("tell", self.nics[0], fact)
 
     # ------------------------------------------------------------------ measurements
     async def map_times(self, pairs: int) -> MapTimes:
@@ -254,7 +275,7 @@ class Rig:
         """
         before, idle = -1, 0
         while True:
-            await asyncio.sleep(_SETTLE_S)
+            await asyncio.sleep(_SETTLE_S * self.patience)
             seen = await self.reception()
             idle = idle + 1 if seen.packets == before else 0
             if seen.packets >= count or idle == _IDLE_LOOKS:
@@ -293,19 +314,22 @@ class Rig:
     async def all_sent(self, timeout_s: float, name: str = "nic") -> None:
         """Returns when all frames plugged in at ``name`` are on their way into guest memory.
 
+        timeout_s: of a stock kernel; multiplied by :attr:`patience`, like all waits here.
+
         Raises:
             RigError: the guest does not take them.
         """
-        deadline = time.monotonic() + timeout_s
+        allowed = timeout_s * self.patience
+        deadline = time.monotonic() + allowed
         while not self.devices.call("sent", name)[1]:
             if time.monotonic() > deadline:
                 sent = self.devices.call("sent", name)[0]
-                raise RigError(f"the guest took only {sent} frames in {timeout_s} s")
+                raise RigError(f"the guest took only {sent} frames in {allowed:g} s")
             await asyncio.sleep(_POLL_S)
 
     async def exposed(self, wait_s: float = 0.0) -> Exposed:
         """What the device can still reach; waits up to ``wait_s`` for stale mappings to go."""
-        deadline = time.monotonic() + wait_s
+        deadline = time.monotonic() + wait_s * self.patience
         while True:
             seen: Exposed = self.devices.call("exposed", "nic")
             if not seen.open or time.monotonic() > deadline:
@@ -349,12 +373,14 @@ async def open_rig(
         devices=[*(VfioUserDevice(str(spec.socket)) for spec in specs), *others],
         modules=loaded,
         free_ports=free_ports,
+        kernel_args=boot_arguments(artifacts.kernel),
         qemu_args=qemu_args,
     )
     policy = Policy(lazy=iommu.endswith("lazy"))
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
             await settle_invalidation(guest)
+            await prepare_checkers(guest)
             rig = Rig(guest, devices, modules, nics)
             rig.specs, rig.policy = tuple(specs), policy
             try:

@@ -16,7 +16,7 @@ from statistics import median
 
 from emulator.iommu.latency import Delay, LatencyModel
 from emulator.iommu.preset import load_preset
-from testbed.guest_facts import Retained, count_pools
+from testbed.guest_facts import Retained
 from testbed.laboratory import Exposed, Traffic
 from testbed.report.progress import RunProgress
 from testbed.results import (
@@ -116,11 +116,11 @@ class ScenarioRun:
         checked = await self._checked(rig, case.frame_bytes)
         steady = await self._steady(rig, case.frame_bytes, matrix)
         await retained.end()
-        if case.strategy == "page_pool" and case.iommu != "none":
-            await count_pools(rig)
+        if case.iommu != "none":
+            await rig.count_pools()
         await rig.unload()
-        await rig.check_guest()
         exposed = await rig.exposed(_STALE_WAIT_S)
+        await rig.check_guest()
         violations = rig.devices.call("violations", "nic")
         return _case_result(case, checked, steady, times, exposed, violations)
 

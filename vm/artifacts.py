@@ -9,6 +9,7 @@ from pathlib import Path
 from vm.accel import Acceleration, probe_acceleration
 from vm.apt import Progress
 from vm.cache import cache_dir
+from vm.checkers import checkers_of, patience_of
 from vm.guest_tools import provide_tools
 from vm.initramfs import GuestPrograms, provide_busybox, provide_initramfs
 from vm.kernel import Flavour, KernelTree, provide_kernel
@@ -37,6 +38,11 @@ class Artifacts:
         """What decides, beside the configuration, how QEMU and the kernel are started."""
         return Platform(self.acceleration.kind, self.qemu.version, self.tsc_khz)
 
+    @property
+    def patience(self) -> float:
+        """What waits for a guest are multiplied by, see `vm.checkers.patience_of`."""
+        return patience_of(self.kernel, self.acceleration)
+
     def boot_files(self, config: GuestConfig) -> BootFiles:
         """Kernel, initramfs and firmware for a configuration.
 
@@ -58,8 +64,15 @@ class Artifacts:
             f"Linux {self.kernel.release} ({self.kernel.image})",
             f"compiler {self.toolchain.cc}",
             f"acceleration: {self.acceleration.describe()}",
+            *self._checking(),
             f"cache {self.cache}",
         ]
+
+    def _checking(self) -> list[str]:
+        """A line on the kernel's checkers, if it has any."""
+        names = ", ".join(sorted(checkers_of(self.kernel)))
+        waits = f"; guests are waited for {self.patience:g} times as long"
+        return [f"kernel checkers: {names}{waits if self.patience != 1 else ''}"] if names else []
 
 
 def quiet(_line: str) -> None:

@@ -1,44 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Reads a guest's console output, without I/O: its last lines, a panic, kernel warnings."""
+"""Reads a guest's console output, without I/O: its last lines, a panic, the kernel's splats."""
 
 import re
 from collections import deque
+
+from vm.splats import Splat, checker_of
 
 _KEPT_LINES = 2000
 _PANIC_LINES = 100
 _MAX_LINE = 4096
 _TIMESTAMP = re.compile(r"^\[\s*\d+\.\d+\]\s?(\[[^\]]*\]\s)?")
 _PANIC = re.compile(r"Kernel panic - not syncing")
-# What opens a kernel splat, and what the kernel says of leaks, hangs and IOMMU faults.
-_WARNING_SIGNS = (
-    r"WARNING:",
-    r"\bBUG:",
-    r"kernel BUG",
-    r"Oops:",
-    r"general protection fault",
-    r"unable to handle",
-    r"refcount_t",
-    r"possible (recursive|circular) locking",
-    r"inconsistent lock state",
-    r"suspicious RCU",
-    r"leaked",
-    r"page_pool_release_retry",
-    r"stalled pool",
-    r"Bad page state",
-    r"list_(add|del) corruption",
-    r"DMA-API:",
-    r"DMAR:.*fault",
-    r"virtio_iommu.*fault",
-    r"soft lockup",
-    r"rcu.*detected.*stall",
-    r"blocked for more than",
-    r"NETDEV WATCHDOG",
-    r"UBSAN:",
-    r"KASAN:",
-)
-_WARNING = re.compile("|".join(_WARNING_SIGNS))
-# Said by a healthy boot of the machines used here, although it matches.
-_EXPECTED = re.compile(r"DMAR: \[Firmware Bug\]|WARNING: CPU vulnerab")
 
 
 def strip_timestamp(line: str) -> str:
@@ -51,19 +23,20 @@ def is_panic(line: str) -> bool:
     return _PANIC.search(line) is not None
 
 
-def is_warning(line: str) -> bool:
-    """True for the line that opens a kernel splat, or tells of a leak."""
-    return _WARNING.search(line) is not None and _EXPECTED.search(line) is None
-
-
 class ConsoleLog:
     """The lines of a console, fed as raw bytes."""
 
     def __init__(self) -> None:
         self._partial = b""
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
-        self.warnings: list[str] = []
+        self.splats: list[Splat] = []
         self.panic: str | None = None
+        self._open: Splat | None = None
+
+    @property
+    def warnings(self) -> list[str]:
+        """First lines of the kernel's splats, and what it says of leaks, hangs and faults."""
+        return [splat.title for splat in self.splats]
 
     def feed(self, data: bytes) -> None:
         """Takes console output, cut anywhere; an endless line is cut into pieces."""
@@ -78,8 +51,17 @@ class ConsoleLog:
         self._lines.append(line)
         if self.panic is None and is_panic(line):
             self.panic = strip_timestamp(line)
-        if is_warning(line):
-            self.warnings.append(strip_timestamp(line))
+        self._read(strip_timestamp(line))
+
+    def _read(self, line: str) -> None:
+        """Takes a line for a new splat, for one more of the last, or for neither."""
+        checker = checker_of(line)
+        last = self._open
+        if checker is not None and not (last is not None and last.is_place_of(line)):
+            self._open = Splat(checker, line)
+            self.splats.append(self._open)
+        elif last is not None and not last.goes_on(line):
+            self._open = None
 
     def last(self, count: int = 20) -> list[str]:
         """The last `count` lines; an unfinished one counts."""

@@ -37,6 +37,9 @@ class Guest:
         log: where the console's output is written, or None.
         hang_after_s: seconds without an answer to a heartbeat after which the guest counts as hung.
         boot_timeout_s: seconds from QEMU's start to the agent's first answer.
+
+    These two, and the time a command is given, are for a stock kernel: a kernel with checkers is
+    waited for `patience` times as long (`vm.checkers.patience_of`).
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class Guest:
         self.on_console: Callable[[bytes], None] | None = None
         #: Seconds from the start of QEMU to the agent's first answer, once it has come.
         self.boot_s = 0.0
+        self.patience = artifacts.patience
         self._log_path = log
-        self._hang_after_s = hang_after_s
-        self._boot_timeout_s = boot_timeout_s
+        self._hang_after_s = hang_after_s * self.patience
+        self._boot_timeout_s = boot_timeout_s * self.patience
         self._qmp = QMPClient("guest")
         self._shutdown_reason = ""
         self._tasks: list[asyncio.Task[None]] = []
@@ -180,8 +184,8 @@ class Guest:
         Args:
             command: given to `/bin/sh -c`; it is over when the shell is, whatever it left in the
                 background.
-            timeout_s: after so many seconds the command's process group is killed; None waits for
-                ever.
+            timeout_s: after so many seconds (times `patience`) the command's process group is
+                killed; None waits for ever.
             check: raise if the exit status is not 0.
             on_output: called with `FrameType.STDOUT` or `STDERR` and bytes, as they arrive.
 
@@ -189,6 +193,8 @@ class Guest:
             CommandFailed, CommandTimeout: as named.
             GuestPanicked, GuestHung, QemuDied: the guest was lost meanwhile.
         """
+        if timeout_s is not None:
+            timeout_s *= self.patience
         return await self._client.run(command, timeout_s, check, on_output)
 
     async def push(self, data: bytes | Path, path: str, mode: int = 0o644) -> None:

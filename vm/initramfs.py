@@ -19,7 +19,7 @@ from vm.kmod import without_signature
 from vm.module_build import digest
 
 # Part of the cache key: changed when the archive is put together in another way.
-_LAYOUT = "2"
+_LAYOUT = "3"
 _FOLDERS = ("dev", "proc", "sys", "tmp", "root", "etc", "mnt", "var/log", "var/run")
 
 
@@ -90,6 +90,7 @@ def build_archive(kernel: KernelTree, programs: GuestPrograms, modules: Sequence
     for applet in applets(programs.busybox):
         if applet not in ("bin/busybox", "sbin/modprobe"):
             archive.symlink(applet, "/bin/busybox")
+    archive.symlink("bin/genl", "/init")
     add_tools(archive, programs.tools)
     archive.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n")
     archive.file("etc/group", b"root:x:0:\n")

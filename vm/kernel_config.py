@@ -42,15 +42,23 @@ def require_drivers(kernel: KernelTree, guest: GuestConfig) -> None:
     Raises:
         SetupError: an option is off, or its module is nowhere; all of them are named.
     """
-    config = kernel.build / ".config" if kernel.build else None
-    if config is None or not config.is_file():
+    options = kernel_options(kernel)
+    if options is None:
         return
-    options = dict(_OPTION.findall(config.read_text(errors="replace")))
     if problems := [*_off(options, guest), *_absent(options, kernel, guest)]:
         raise SetupError(
             f"kernel {kernel.release} cannot run a guest with IOMMU {guest.iommu}: "
             + "; ".join(problems)
+            + ". vm/config/guest.config has all that a guest needs; docs/debug-kernel.md says how"
         )
+
+
+def kernel_options(kernel: KernelTree) -> dict[str, str] | None:
+    """Options that are on, `CONFIG_X` to `y` or `m`; None: the kernel's tree does not tell."""
+    config = kernel.build / ".config" if kernel.build else None
+    if config is None or not config.is_file():
+        return None
+    return dict(_OPTION.findall(config.read_text(errors="replace")))
 
 
 def _drivers(guest: GuestConfig) -> dict[str, str]:

@@ -16,14 +16,14 @@
 #include <linux/netlink.h>
 #include <net/netdev_queues.h>
 
-#if __has_include(<net/page_pool/helpers.h>)
+#if __has_include("net/page_pool/helpers.h")
 #include <net/page_pool/helpers.h>
 #else
 #include <net/page_pool.h>
 #endif
 
 #ifndef __counted_by
-#define __counted_by(member)
+#define __counted_by(...)
 #endif
 
 #ifndef NL_SET_ERR_MSG_FMT
@@ -54,7 +54,7 @@ static const struct file_operations name ## _fops = { \
 #ifdef DMABED_NO_ETHTOOL_PUTS
 static inline void ethtool_puts(u8 **data, const char *text)
 {
-	ethtool_sprintf(data, "%s", text);
+	ethtool_sprintf(data, "%.*s", ETH_GSTRING_LEN, text);
 }
 #endif
 
@@ -82,21 +82,27 @@ page_pool_dma_sync_for_cpu(const struct page_pool *pool,
 /* Reports what was sent; wakes a stopped queue once @enough is free. */
 #define netif_txq_completed_wake(txq, packets, bytes, free, enough) \
 	do { \
-		netdev_tx_completed_queue(txq, packets, bytes); \
-		netif_txq_maybe_wake(txq, free, enough); \
+		struct netdev_queue *__txq = (txq); \
+		netdev_tx_completed_queue(__txq, packets, bytes); \
+		netif_txq_maybe_wake(__txq, free, enough); \
 	} while (0)
 #endif
 
 #ifdef DMABED_NO_QUEUE_NAPI
+enum netdev_queue_type {
+	NETDEV_QUEUE_TYPE_RX,
+	NETDEV_QUEUE_TYPE_TX,
+};
+
 static inline void netif_napi_set_irq(struct napi_struct *napi, int irq)
 {
 }
 
-#define netif_queue_set_napi(netdev, index, type, napi) \
-	do { \
-		(void)(netdev); \
-		(void)(napi); \
-	} while (0)
+static inline void
+netif_queue_set_napi(struct net_device *netdev, unsigned int index,
+		     enum netdev_queue_type type, struct napi_struct *napi)
+{
+}
 #endif
 
 #endif /* DMABED_COMPAT_H */

@@ -14,7 +14,7 @@ atomic_t dmabed_planted;
 
 static int dmabed_count_dump(const char *text, const struct kernel_param *kp)
 {
-	DMABED_MARK_DUMP();
+	dmabed_mark(DMABED_MARK_DUMP);
 	return 0;
 }
 

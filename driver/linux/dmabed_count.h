@@ -9,17 +9,18 @@
 
 #include <linux/atomic.h>
 
-#ifdef DMABED_COUNT
-/* nopl DISP(%rax) with a displacement that no compiler chooses */
-#define DMABED_MARK(disp) \
-	asm volatile(".byte 0x0f, 0x1f, 0x80\n\t.long " #disp : : : "memory")
-#else
-#define DMABED_MARK(disp) do { } while (0)
-#endif
+#define DMABED_MARK_BEGIN	0xdbed0001
+#define DMABED_MARK_END		0xdbed0002
+#define DMABED_MARK_DUMP	0xdbed0003
 
-#define DMABED_MARK_BEGIN()	DMABED_MARK(0xdbed0001)
-#define DMABED_MARK_END()	DMABED_MARK(0xdbed0002)
-#define DMABED_MARK_DUMP()	DMABED_MARK(0xdbed0003)
+/* nopl MARK(%rax), with a displacement that no compiler chooses. */
+static __always_inline void dmabed_mark(const u32 mark)
+{
+#ifdef DMABED_COUNT
+	asm volatile(".byte 0x0f, 0x1f, 0x80\n\t.long %c0"
+		     : : "i" (mark) : "memory");
+#endif
+}
 
 /* To see that the counting sees it: one atomic operation more per packet. */
 #ifdef DMABED_COUNT_PLANTED

@@ -24,6 +24,7 @@ static const struct dmabed_rx_ops *dmabed_real_ops;
 static struct dmabed_rx_ops dmabed_planted_ops;
 static struct page *dmabed_plant_page;
 static dma_addr_t dmabed_plant_dma;
+static struct pci_dev *dmabed_plant_other;
 static bool dmabed_plant_acted;
 
 /* True once per load of the module: the device is told, for its timeline. */
@@ -118,7 +119,7 @@ static struct pci_dev *dmabed_other_device(struct pci_dev *pdev)
 /* P17: maps with the struct device of another NIC, in its address space. */
 static void dmabed_p17_map_elsewhere(struct dmabed_rx *rx)
 {
-	struct pci_dev *other = dmabed_other_device(rx->qp->priv->pdev);
+	struct pci_dev *other = dmabed_plant_other;
 	size_t size = PAGE_SIZE << DMABED_FAR_ORDER;
 	struct page *page;
 
@@ -128,7 +129,6 @@ static void dmabed_p17_map_elsewhere(struct dmabed_rx *rx)
 					       DMA_FROM_DEVICE));
 	else if (page)
 		__free_pages(page, DMABED_FAR_ORDER);
-	pci_dev_put(other);
 }
 
 /* P15: a pool for all: a page of the first device's pool, mapped for another. */
@@ -259,7 +259,7 @@ static void dmabed_planted_drain(struct dmabed_rx *rx)
 	dmabed_real_ops->drain(rx);
 }
 
-/* P4, first half: two pages in one map. */
+/* P4, first half: two pages in one map. P17 needs a NIC to take for its own. */
 static int dmabed_planted_setup(struct dmabed_rx *rx)
 {
 	struct device *dev = rx->ring.dev;
@@ -271,6 +271,8 @@ static int dmabed_planted_setup(struct dmabed_rx *rx)
 		dmabed_plant_dma = dma_map_page(dev, dmabed_plant_page, 0,
 						2 * PAGE_SIZE, DMA_FROM_DEVICE);
 	}
+	if (plant == 17 && !dmabed_plant_other)
+		dmabed_plant_other = dmabed_other_device(rx->qp->priv->pdev);
 	return dmabed_real_ops->setup(rx);
 }
 
@@ -287,6 +289,10 @@ static void dmabed_planted_teardown(struct dmabed_rx *rx)
 			       DMA_FROM_DEVICE);
 		__free_pages(dmabed_plant_page, 1);
 		dmabed_plant_page = NULL;
+	}
+	if (plant == 17) {
+		pci_dev_put(dmabed_plant_other);
+		dmabed_plant_other = NULL;
 	}
 	if (plant == 8 && dmabed_plant_acted) {
 		rx->pool = NULL;

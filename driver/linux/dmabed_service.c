@@ -71,9 +71,9 @@ int dmabed_poll(struct napi_struct *napi, int budget)
 {
 	int work;
 
-	DMABED_MARK_BEGIN();
+	dmabed_mark(DMABED_MARK_BEGIN);
 	work = dmabed_poll_qp(napi, budget);
-	DMABED_MARK_END();
+	dmabed_mark(DMABED_MARK_END);
 	return work;
 }
 

@@ -204,8 +204,12 @@ class Took(Fact):
 
 @dataclass(slots=True)
 class Checked(Fact):
-    """A checker of the guest was read; ``problems``: what it said, nothing if all is well."""
+    """A checker of the guest was read; ``problems``: what it said, nothing if all is well.
+
+    absent: the guest's kernel was built without it, so that its silence says nothing.
+    """
 
     signal: ClassVar[Signal] = Signal.CHECKERS
     checker: str
     problems: tuple[str, ...] = ()
+    absent: bool = False

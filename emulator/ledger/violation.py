@@ -29,7 +29,8 @@ class Violation:
 
     def __str__(self) -> str:
         text = f"{self.rule} {self.device} at {_seconds(self.time_ns)}: {self.cause}"
-        text += f"; IOVA {self.iova:#x}+{self.size:#x}"
+        if self.iova or self.size:
+            text += f"; IOVA {self.iova:#x}+{self.size:#x}"
         if self.page is not None:
             text += f", guest page {self.page:#x} of memory {self.memory}"
         if self.generation is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""X-47 and X-58 on the rung vm: PCIe errors, and the device's process stopped and killed.
+"""X-47, X-57 and X-58 on the rung vm: PCIe errors, no memory, the device's process gone.
 
 Each takes a guest of its own: what is done here may cost the device for good.
 """
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from emulator.faults.fault import Outcome
 from testbed.errors import LaboratoryError, RigError
+from testbed.faults.allocations import failing_allocations
 from testbed.faults.restart import device_restarted, kill_device
 from testbed.faults.results import FaultResult
 from testbed.faults.vm import RUNG, Came, FaultGuest
@@ -126,6 +127,10 @@ PLAYS: Mapping[str, Play] = MappingProxyType(
         "device-restarted": Play(
             "X-58", "a device that died is replaced by a new process in the same guest", BACK,
             device_restarted,
+        ),
+        "failing-allocations": Play(
+            "X-57", "an allocation that fails in the driver costs a call or a packet, no page",
+            frozenset({Outcome.SURVIVED, Outcome.DETECTED}), failing_allocations,
         ),
     }
 )  # fmt: skip

@@ -197,10 +197,10 @@ class FaultGuest:
             rig.devices.call("disarm", "nic")
             rig.devices.call("unplug", "nic")
         self._damaged += await self._bad_payloads()
-        await self._traffic_again()
+        await self.clean_traffic()
         return max(calls)
 
-    async def _traffic_again(self) -> None:
+    async def clean_traffic(self) -> None:
         """The interface answers, and takes clean traffic whole.
 
         Raises:

@@ -42,7 +42,8 @@ class Catch:
     """What happened to a plant on a rung.
 
     spoke: rules that spoke, in order. latency_ns: from the plant's first act to the first of its
-    rules (None: none spoke, or the plant never acted). said: that violation in words.
+    rules (None: none spoke, or the plant never acted). said: that violation in words. kernel: what
+    the checkers of the guest's kernel said, in the words of O-20.
     """
 
     plant: PlantedBug
@@ -50,6 +51,7 @@ class Catch:
     spoke: tuple[str, ...]
     latency_ns: int | None
     said: str = ""
+    kernel: tuple[str, ...] = ()
 
     @property
     def caught(self) -> bool:
@@ -90,8 +92,10 @@ def first_of(
 ) -> Catch:
     """What the violations (rule, time, words) of a run make of a plant."""
     spoke = tuple(dict.fromkeys(rule for rule, _, _ in violations))
+    kernel = tuple(words for rule, _, words in violations if rule == "O-20")
     named = [entry for entry in violations if entry[0] in plant.rules]
     if not named:
-        return Catch(plant, rung, spoke, None)
+        return Catch(plant, rung, spoke, None, kernel=kernel)
     _, at_ns, said = min(named, key=lambda entry: entry[1])
-    return Catch(plant, rung, spoke, None if acted_ns is None else max(at_ns - acted_ns, 0), said)
+    took_ns = None if acted_ns is None else max(at_ns - acted_ns, 0)
+    return Catch(plant, rung, spoke, took_ns, said, kernel)

@@ -36,6 +36,17 @@ def plants_table(catches: Iterable[Catch]) -> Table:
     return table
 
 
+def kernel_lines(catches: Iterable[Catch]) -> list[str]:
+    """What the guest's own kernel said first of each plant, and how often it spoke."""
+    lines = []
+    for catch in sorted(catches, key=lambda catch: catch.plant.number):
+        if catch.kernel:
+            first, more = catch.kernel[0], len(catch.kernel) - 1
+            words = first.partition(": ")[2] or first
+            lines.append(f"{catch.plant.name}: {words}" + (f" (and {more} more)" if more else ""))
+    return ["the guest's kernel said:", *lines] if lines else []
+
+
 def duration(ns: int | None) -> str:
     """A time in the unit that suits it; ``-`` for None, ``at once`` for 0."""
     if not ns:
@@ -64,6 +75,7 @@ def show_plants(rungs: Sequence[str], folder: Path) -> int:
         blamed += [f"vm: {rule}" for rule in (sound.spoke if sound else ())]
     missed = [f"{catch.plant.name} on {catch.rung}" for catch in catches if not catch.caught]
     Console(width=120).print(plants_table(sorted(catches, key=lambda catch: catch.plant.number)))
+    print(*kernel_lines(catches), sep="\n")
     print(f"{len(catches) - len(missed)} of {len(catches)} caught by the rule named", *missed)
     print("the sound driver was", "blamed:" if blamed else "never blamed", *blamed)
     return 1 if missed or blamed else 0

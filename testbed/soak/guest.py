@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from emulator.ledger.facts import Checked, PayloadChecked
 from testbed.errors import RigError
-from testbed.guest_facts import Retained, count_pools, timed
+from testbed.guest_facts import Retained, timed
 from testbed.laboratory import Traffic
 from testbed.rig import Rig
 from testbed.scenario import RX_MODES
@@ -291,7 +291,7 @@ class SoakGuest:
         without an IOMMU there are no maps to compare with.
         """
         if self._mode == "page_pool" and self._mapped and not self._held_over:
-            await count_pools(self.rig)
+            await self.rig.count_pools(sink_only=False)
 
     async def _tell_warnings(self) -> None:
         """O-20; that a socket holds pages for long is no trouble of anybody's."""

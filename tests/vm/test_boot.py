@@ -232,7 +232,7 @@ def test_stopped_guest_is_hung(
             await guest.qmp("stop")
             await guest.run("echo never")
 
-    with pytest.raises(GuestHung, match=r"heartbeat within 1\.0 s"):
+    with pytest.raises(GuestHung, match=r"heartbeat within \d+\.0 s"):
         runner.run(scenario())
 
 

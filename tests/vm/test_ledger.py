@@ -78,7 +78,9 @@ def test_guests_own_unmaps_and_the_devices_view_disagree(
         assert (seen["beside_bytes"] > 0) == (strategy == "map_per_packet")
         assert (seen["mapped_bytes"] + seen["beside_bytes"]) == 4096 * counted["MAPPED"]
         judged = verdict["not_judged"]["nic"]
-        assert not {"O-6", "O-9", "O-10", "O-16", "O-17", "O-20"} & judged.keys()
+        assert not {"O-6", "O-9", "O-10", "O-16", "O-17"} & judged.keys()
+        # The console was heard; which checkers are missing depends on the kernel.
+        assert all("was built without" in why for why in judged.get("O-20", []))
         assert ("O-8" in judged) == (strategy == "map_per_packet")
 
     asyncio.run(scene())

@@ -46,4 +46,7 @@ void jobs_abandon(void);
 /* trace.c: what a tracing instance recorded, streamed */
 int stream_trace(const char *folder);
 
+/* genl.c: what the program does when a command of the host calls it "genl" */
+int genl_main(int argc, char **argv);
+
 #endif

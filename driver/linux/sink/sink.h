@@ -126,6 +126,7 @@ void sink_receive_list(struct list_head *list, struct packet_type *pt,
 		       struct net_device *orig_dev);
 
 void sink_release(struct sink_late *late);
+u32 sink_held_pages(void);
 
 static inline u8 sink_filler(u64 sequence, u32 flow)
 {

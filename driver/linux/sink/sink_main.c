@@ -150,8 +150,8 @@ static int sink_show(struct seq_file *seq, void *unused)
 	struct sink_dev *sink;
 
 	sink_send_show(seq);
-	seq_printf(seq, "late_frames %llu\nlate_changed %llu\n",
-		   sink_late.frames, sink_late.changed);
+	seq_printf(seq, "late_frames %llu\nlate_changed %llu\nheld_pages %u\n",
+		   sink_late.frames, sink_late.changed, sink_held_pages());
 	mutex_lock(&sink_lock);
 	list_for_each_entry(sink, &sink_devices, list)
 		sink_show_device(seq, sink);

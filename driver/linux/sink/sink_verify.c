@@ -231,6 +231,20 @@ void sink_release(struct sink_late *late)
 	}
 }
 
+/* Receive buffers that the held frames lie in: heads of a pool, and fragments. */
+u32 sink_held_pages(void)
+{
+	struct sk_buff *skb;
+	unsigned long flags;
+	u32 pages = 0;
+
+	spin_lock_irqsave(&sink_held.lock, flags);
+	skb_queue_walk(&sink_held, skb)
+		pages += skb->pp_recycle + skb_shinfo(skb)->nr_frags;
+	spin_unlock_irqrestore(&sink_held.lock, flags);
+	return pages;
+}
+
 /* Any budget but 0 says: softirq, free in bulk. */
 static void sink_consume_list(struct list_head *list)
 {

@@ -21,12 +21,22 @@ class CheckersRule(Rule):
     def __init__(self, state: DeviceState, commons: Commons) -> None:
         super().__init__(state, commons)
         self._told: set[tuple[str, str]] = set()
+        self._absent: set[str] = set()
 
     def told(self, now_ns: int, fact: Fact) -> None:
         """Reports what is new."""
         if not isinstance(fact, Checked):
             return
+        if fact.absent:
+            self._absent.add(fact.checker)
         for problem in fact.problems:
             if (fact.checker, problem) not in self._told:
                 self._told.add((fact.checker, problem))
                 self.report(now_ns, f"{fact.checker}: {problem}", 0, 0)
+
+    def not_judged(self) -> list[str]:
+        """Beside the signal: the checkers that the guest's kernel was built without."""
+        missing = super().not_judged()
+        if self._absent and not missing:
+            return [f"what the guest's kernel was built without: {', '.join(sorted(self._absent))}"]
+        return missing

@@ -71,7 +71,7 @@ def test_instruction_is_taken_for_another_kind(classify, code: str, kind: int):
 
 def test_marks_of_driver_and_plugin_differ(classify):
     text = (DRIVER_SOURCE / "dmabed_count.h").read_text()
-    marks = [int(word, 16) for word in re.findall(r"DMABED_MARK\((0x\w+)\)", text)]
+    marks = [int(word, 16) for word in re.findall(r"define DMABED_MARK_\w+\s+(0x\w+)", text)]
     assert len(marks) == 3
     base = 0xDBED0000
     header = (PLUGIN_SOURCES / "x86.h").read_text()

@@ -241,4 +241,18 @@ def test_splat_in_the_guest_is_reported_as_o20_once(ledger, host):
     host.tell(Checked("dmesg", ("BUG: KASAN",)), now=4)
     host.tell(Checked("dma-api", ("BUG: KASAN",)), now=5)
     assert spoken(ledger) == {"O-20": 3}
-    assert "dmesg: WARNING: iommu_dma_unmap_page" in str(ledger.log.kept[0])
+    assert str(ledger.log.kept[0]).endswith("dmesg: WARNING: iommu_dma_unmap_page")
+
+
+def test_silence_of_a_checker_that_is_not_there_passes_for_a_quiet_one(ledger, host):
+    def silent() -> list[str] | None:
+        (silences,) = ledger.verdict().not_judged.values()
+        return silences.get("O-20")
+
+    assert silent() == ["needs the guest's checkers"]
+    host.tell(Checked("console"))
+    assert silent() is None
+    host.tell(Checked("lockdep", absent=True))
+    host.tell(Checked("kasan", absent=True))
+    assert silent() == ["what the guest's kernel was built without: kasan, lockdep"]
+    assert spoken(ledger) == {}

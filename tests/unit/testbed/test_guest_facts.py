@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from emulator.ledger.facts import PayloadChecked, PoolCounted, Took
+from emulator.ledger.facts import PayloadChecked, Took
 from testbed import guest_facts
-from testbed.guest_facts import Retained, count_pools, timed
+from testbed.guest_facts import Retained, timed
 from vm.errors import CommandFailed, CommandTimeout
 
 
@@ -82,9 +82,3 @@ def test_frames_kept_before_are_counted_again_or_a_change_is_not_told() -> None:
     fact = asyncio.run(scene())
     assert (fact.frames, fact.changed) == (40, 1) and rig.facts == [fact]
     assert "echo 40 >" in rig.asked[0] and "echo release > /proc/dmabed_sink" in rig.asked[2]
-
-
-def test_pools_of_a_queue_are_left_out() -> None:
-    rig = FakeRig("NIC statistics:\n  q0_rx_pool_inflight: 300\n  q1_rx_pool_inflight: 276\n")
-    asyncio.run(count_pools(rig))  # type: ignore[arg-type]
-    assert rig.facts == [PoolCounted(576)]

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vm.console import ConsoleLog, is_panic, is_warning, strip_timestamp
+from vm.console import ConsoleLog, is_panic, strip_timestamp
+from vm.splats import checker_of
 
 SPLATS = [
     "[    1.5] WARNING: CPU: 0 PID: 1 at net/core/page_pool.c:1 page_pool_put+0x1",
@@ -31,12 +32,12 @@ HARMLESS = [
 
 @pytest.mark.parametrize("line", SPLATS)
 def test_splats_and_leaks_are_warnings(line: str) -> None:
-    assert is_warning(line)
+    assert checker_of(line) is not None
 
 
 @pytest.mark.parametrize("line", HARMLESS)
 def test_ordinary_lines_are_not(line: str) -> None:
-    assert not is_warning(line)
+    assert checker_of(line) is None
 
 
 def test_panic_is_noticed_and_its_lines_are_the_excerpt() -> None:
