@@ -61,7 +61,7 @@ class ForgetUndo(Plant):
 
     number = 2
 
-    def undo_maps(self, priv: Priv, iovas: NDArray[np.uint64]) -> int:
+    def undo_maps(self, priv: Priv, iovas: NDArray[np.uint64], orders: NDArray[np.int64]) -> int:
         """See :class:`~driver.model.steps.Steps`."""
         run_to_completion(self.acts(priv.host))
         return 0

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driver.model.host import Coherent, Host
+from driver.model.spans import unmap_spans
 from pool.buffers import BufferBatch
 from pool.interface import DmaApi
 
@@ -44,9 +45,9 @@ class Steps:
         agreed: NDArray[np.bool_] = entries["id"] == slots
         return agreed
 
-    def undo_maps(self, priv: Priv, iovas: NDArray[np.uint64]) -> int:
+    def undo_maps(self, priv: Priv, iovas: NDArray[np.uint64], orders: NDArray[np.int64]) -> int:
         """Unmaps what was mapped for a frame that cannot be sent; returns how many."""
-        priv.host.dma.unmap_pages(iovas)
+        unmap_spans(priv.host.dma, iovas, orders)
         return len(iovas)
 
     async def free_rings(self, priv: Priv, block: Coherent) -> None:

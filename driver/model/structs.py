@@ -152,13 +152,14 @@ class Rx:
 class Tx:
     """Transmit side. prod: descriptors filled; clean: reaped; seen: completions consumed.
 
-    Per slot: the piece's buffer, its mapping, bytes and owner. Per frame, in slot ``frame & mask``:
-    how many descriptors it has. frames: frames ever queued.
+    Per slot: the piece's buffer, its mapping, of ``1 << order`` pages, bytes and owner. Per frame,
+    in slot ``frame & mask``: how many descriptors it has. frames: frames ever queued.
     """
 
     rings: Rings
     buffers: BufferRing
     iova: NDArray[np.uint64]
+    order: NDArray[np.int64]
     length: NDArray[np.int64]
     owner: NDArray[np.int64]
     count: NDArray[np.int64]
@@ -174,8 +175,8 @@ class Tx:
         """A side with nothing in flight."""
         size = rings.size
         iova = np.full(size, NO_IOVA, np.uint64)
-        length, owner, count = (np.zeros(size, np.int64) for _ in range(3))
-        return cls(rings, BufferRing(size), iova, length, owner, count)
+        order, length, owner, count = (np.zeros(size, np.int64) for _ in range(4))
+        return cls(rings, BufferRing(size), iova, order, length, owner, count)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from driver.model.rx import ERROR, dmabed_qp_broken, is_new
 from driver.model.skb import SkbBatch
+from driver.model.spans import map_spans, orders_of, unmap_spans
 from driver.model.structs import ETH_HLEN, Priv, Qp, Tx
 from emulator.nic import registers as r
 from pool.buffers import NO_IOVA
@@ -62,15 +63,15 @@ def _only_sendable(qp: Qp, skbs: SkbBatch) -> SkbBatch:
 
 def dmabed_tx_map(qp: Qp, skbs: SkbBatch) -> tuple[SkbBatch, NDArray[np.uint64]]:
     """Maps every piece; drops frames of which one could not be mapped."""
-    dma = qp.priv.host.dma
-    iovas = dma.map_pages(skbs.buffers.pfns, Direction.TO_DEVICE)
+    orders = orders_of(skbs.buffers, skbs.lengths)
+    iovas = map_spans(qp.priv.host.dma, skbs.buffers.pfns, orders, Direction.TO_DEVICE)
     refused = iovas == UNMAPPED
     qp.stats.tx_maps += len(iovas) - int(np.count_nonzero(refused))
     if not refused.any():
         return skbs, iovas
     bad = np.logical_or.reduceat(refused, skbs.starts)
-    undo = iovas[np.repeat(bad, skbs.counts) & ~refused]
-    qp.stats.tx_unmaps += qp.priv.steps.undo_maps(qp.priv, undo)
+    undo = np.repeat(bad, skbs.counts) & ~refused
+    qp.stats.tx_unmaps += qp.priv.steps.undo_maps(qp.priv, iovas[undo], orders[undo])
     keep = np.repeat(~bad, skbs.counts)
     _drop(qp.priv, qp.index, skbs.select(bad))
     return skbs.select(~bad), iovas[keep]
@@ -89,6 +90,7 @@ def _queue(tx: Tx, skbs: SkbBatch, iovas: NDArray[np.uint64]) -> None:
     desc["flags"][slots] = flags
     tx.buffers.put(tx.prod, skbs.buffers)
     tx.iova[slots], tx.length[slots] = iovas, skbs.lengths
+    tx.order[slots] = orders_of(skbs.buffers, skbs.lengths)
     tx.owner[slots] = _owner_number(tx, skbs)
     tx.count[np.arange(tx.frames, tx.frames + len(skbs)) & mask] = skbs.counts
     tx.prod += pieces
@@ -158,7 +160,7 @@ def dmabed_tx_unmap(qp: Qp, pieces: int, context: Context) -> int:
     """Unmaps the oldest ``pieces`` and gives their buffers back; returns their bytes."""
     tx = qp.tx
     slots = np.arange(tx.clean, tx.clean + pieces) & tx.rings.mask
-    qp.priv.host.dma.unmap_pages(tx.iova[slots])
+    unmap_spans(qp.priv.host.dma, tx.iova[slots], tx.order[slots])
     qp.stats.tx_unmaps += pieces
     tx.iova[slots] = UNMAPPED
     buffers, owners = tx.buffers.get(tx.clean, pieces), tx.owner[slots]

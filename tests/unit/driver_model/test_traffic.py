@@ -115,6 +115,14 @@ def test_forwarding_on_all_queues_keeps_each_flow_in_order(mode):
     bed.remove()
 
 
+def test_second_page_of_a_forwarded_buffer_must_be_mapped_too():
+    wire = generator(2_000, Fixed(DMABED_RX_BUF_LEN))
+    bed = Bed(wire, "mempool", Forward(), Config(1, 64, 64))
+    bed.run()
+    assert_intact(wire.checker, 2_000)
+    bed.remove()
+
+
 def test_frames_forwarded_from_page_pool_return_to_its_cache():
     bed = Bed(generator(20_000), stack=Forward())
     bed.run()
