@@ -14,9 +14,9 @@ from vm.errors import VmError
 READ = ("RX_CTRL", "RX_HEAD", "TX_CTRL", "TX_HEAD", "MODERATION")
 WRITTEN = ("RX_TAIL", "TX_TAIL", "ARM")
 IN_GUEST = (
-    "cat /proc/interrupts | grep -i dmabed; for i in /sys/class/net/eth*; do echo $i"
+    "grep -i msix /proc/interrupts; for i in /sys/class/net/eth*; do echo $i"
     " up=$(cat $i/flags) rx=$(cat $i/statistics/rx_packets) tx=$(cat $i/statistics/tx_packets);"
-    " done; dmesg | tail -n 5"
+    " done; dmesg | tail -n 8"
 )
 
 

@@ -174,6 +174,8 @@ def test_pairs_are_read_over_lines() -> None:
 class FakeGuest:
     """Answers every command with ``stdout``."""
 
+    patience = 1
+
     def __init__(self, stdout: str) -> None:
         self.stdout = stdout
 
