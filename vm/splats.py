@@ -103,6 +103,24 @@ class Splat:
         return f"{self.title}; in {shown}" if shown else self.title
 
 
+#: Complaints of the kernel about itself (docs/findings.md): words of the title, a function behind it.
+_KERNELS_OWN = ((" iounmap+", "pci_alloc_irq_vectors_affinity"),)
+
+
+def is_kernels_own(splat: Splat) -> bool:
+    """Whether a complaint is known to be about the kernel's own code, whatever a driver does.
+
+    6.12's MSI-X set-up, when an allocation in it fails, unmaps its table twice: once in
+    ``pci_free_msi_irqs()``, which forgets the address, and again in ``msix_capability_init()``.
+    """
+    return any(word in splat.title and name in splat.frames for word, name in _KERNELS_OWN)
+
+
+def drivers_fault(splats: Sequence[Splat]) -> list[str]:
+    """Titles of those that may be a driver's fault."""
+    return [splat.title for splat in splats if not is_kernels_own(splat)]
+
+
 def by_checker(splats: Sequence[Splat]) -> dict[str, tuple[str, ...]]:
     """Checker to what it said, in order."""
     found: dict[str, list[str]] = {}

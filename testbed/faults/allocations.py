@@ -28,6 +28,8 @@ _TRAFFIC = Traffic(count=600, rate_pps=1500, flows=8)
 _BACK_S = 60.0
 #: The smallest ring, so that a sweep is over soon.
 _SMALL = 64
+#: More than probe ever makes allocations.
+_PROBES_MOST = 10_000
 _HOG_S = 6
 #: What is left free before the hog starts, in KiB, so that it is soon at the end.
 _LEFT_KIB = 16384
@@ -81,6 +83,7 @@ async def _injected(guest: FaultGuest) -> str:
     sweeps["probe"] = await failing.sweep(
         f"sh -c 'echo {address} > {driver}/bind'",
         f"[ ! -e {driver}/{address} ] || echo {address} > {driver}/unbind",
+        most=_PROBES_MOST,
     )
     rig.interface = name = (await rig.interfaces())[0]
     await run(f"ip addr add {GUEST_ADDRESS} dev {name}; ip link set {name} up")

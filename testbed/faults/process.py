@@ -22,6 +22,7 @@ from testbed.faults.restart import device_restarted, kill_device
 from testbed.faults.results import FaultResult
 from testbed.faults.vm import RUNG, Came, FaultGuest
 from vm.errors import GuestError, VmError
+from vm.splats import drivers_fault
 
 STOPPED_S = 10.0
 _LINK_S = 8.0
@@ -150,7 +151,7 @@ async def play_process(guest: FaultGuest, name: str) -> FaultResult:
             with contextlib.suppress(VmError):
                 detail += f"; {await _kernel_said(guest, 'dmabed')}"
             came = came._replace(detail=detail)
-    warnings = guest.rig.guest.kernel_warnings()
+    warnings = drivers_fault(guest.rig.guest.console.splats)
     if warnings:
         came = Came(Outcome.BROKEN, f"{warnings}; {came.detail}")
     ms = (time.monotonic() - began) * 1e3 if came.recovered_ms is None else came.recovered_ms

@@ -26,6 +26,7 @@ from testbed.laboratory import Traffic
 from testbed.rig import GUEST_ADDRESS, Rig
 from testbed.scenario import NicPlan
 from vm.errors import CommandFailed, CommandTimeout, GuestError, VmError
+from vm.splats import drivers_fault
 
 RUNG = "vm"
 NIC = NicPlan(queues=2, rx_ring=256, tx_ring=256)
@@ -136,7 +137,7 @@ class FaultGuest:
         """
         kind = fault_class(name)
         plan = plan or default_plan(name, seed, _BEFORE.get(name, ""))
-        before, splats = await self._counted(), len(self.rig.guest.kernel_warnings())
+        before, splats = await self._counted(), len(self.rig.guest.console.splats)
         report_before = self._report()
         blamed_before = self.rig.devices.call("blames", "nic")
         began = await self._uptime()
@@ -157,7 +158,7 @@ class FaultGuest:
                 for rule, count in self.rig.devices.call("blames", "nic").items()
                 if count > blamed_before.get(rule, 0)
             }
-            warnings = self.rig.guest.kernel_warnings()[splats:]
+            warnings = drivers_fault(self.rig.guest.console.splats[splats:])
             outcome = _judge(report_before, report, before, after, gap)
             detail += f"; {_difference(before, after)}"
             if blamed or warnings:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from vm.console import ConsoleLog
-from vm.splats import Splat, by_checker, checker_of
+from vm.splats import Splat, by_checker, checker_of, drivers_fault
 
 KASAN = """\
 [   20.100000] ==================================================================
@@ -135,3 +135,25 @@ def test_warning_after_a_complete_splat_passes_for_its_place() -> None:
 )
 def test_line_of_one_checker_is_booked_to_another(line: str, checker: str | None) -> None:
     assert checker_of(line) == checker
+
+
+MSIX = """\
+[   32.464364] WARNING: CPU: 0 PID: 502 at arch/x86/mm/ioremap.c:461 iounmap+0xe8/0x130
+[   32.477322] Call Trace:
+[   32.477553]  <TASK>
+[   32.477740]  ? __pci_enable_msix_range+0x567/0xe20
+[   32.480540]  {caller}+0xff/0x1d0
+[   32.483273]  nic_probe+0x391/0x7a0 [nic]
+"""
+
+
+@pytest.mark.parametrize(
+    ("caller", "blamed"), [("pci_alloc_irq_vectors_affinity", 0), ("pci_iounmap", 1)]
+)
+def test_driver_is_blamed_for_the_kernels_second_unmap_of_the_msix_table(
+    caller: str, blamed: int
+) -> None:
+    log = ConsoleLog()
+    log.feed(MSIX.format(caller=caller).encode())
+    assert len(log.splats) == 1
+    assert len(drivers_fault(log.splats)) == blamed
