@@ -103,7 +103,7 @@ class Splat:
         return f"{self.title}; in {shown}" if shown else self.title
 
 
-#: Complaints of the kernel about itself (docs/findings.md): words of the title, a function behind it.
+#: Complaints of the kernel about itself (docs/findings.md): in the title, and on the stack.
 _KERNELS_OWN = ((" iounmap+", "pci_alloc_irq_vectors_affinity"),)
 
 
