@@ -165,7 +165,7 @@ def build_agent(cache: Path, toolchain: Toolchain) -> Path:
 
 
 def build_program(toolchain: Toolchain, source: Path, folder: Path) -> Path:
-    """Compiles one C file for the guest into a static program in ``folder``; returns its path.
+    """Compiles one C file into a static program in ``folder``, for guest or host; its path.
 
     Raises:
         BuildError: it does not compile without warnings.

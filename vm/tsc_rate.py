@@ -10,11 +10,10 @@ from pathlib import Path
 
 from vm.cache import provide
 from vm.errors import BuildError
-from vm.module_build import digest
+from vm.module_build import build_program, digest
 from vm.toolchain import Toolchain
 
 _SOURCE = Path(__file__).parent / "tsc" / "tsc.c"
-_FLAGS = ("-std=gnu11", "-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror")
 
 
 def tsc_khz(cache: Path, toolchain: Toolchain) -> int:
@@ -26,10 +25,7 @@ def tsc_khz(cache: Path, toolchain: Toolchain) -> int:
     entry = cache / f"tsc-{digest([toolchain.cc.encode(), _SOURCE.read_bytes()])}"
 
     def fill(folder: Path) -> None:
-        target = str(folder / "tsc")
-        built = toolchain.run([toolchain.cc, *toolchain.flags, *_FLAGS, str(_SOURCE), "-o", target])
-        if built.returncode:
-            raise BuildError(f"{_SOURCE.name} does not compile:\n{built.stdout}")
+        build_program(toolchain, _SOURCE, folder)
 
     provide(entry, fill)
     said = toolchain.run([str(entry / "tsc")])

@@ -9,22 +9,12 @@ import pytest
 
 from testbed.laboratory import Traffic
 from testbed.rig import Rig, open_rig
-from testbed.scenario import NicPlan, VmPlan
+from testbed.scenario import RX_MODES, NicPlan, VmPlan
 from vm.artifacts import Artifacts
 from vm.errors import CommandFailed
 
 pytestmark = pytest.mark.vm
 
-MODES = (
-    "page_pool",
-    "map_per_packet",
-    "array_cache",
-    "half_page_flip",
-    "order_fallback",
-    "order0_recycle",
-    "shadow_copy",
-    "bulk_map",
-)
 NIC = NicPlan(queues=1, rx_ring=128, tx_ring=128)
 
 
@@ -73,14 +63,14 @@ def test_a_strategy_damages_packets_or_leaves_mappings_behind(artifacts: Artifac
             await rig.load_sink(verify=True)
             await rig.load("page_pool", NIC)
             await rig.guest.run(f"ip link set {rig.interface} mtu 9000")
-            for mode in MODES:
+            for mode in RX_MODES:
                 await switch(rig, mode)
                 await checked_frames_arrive(rig)
                 await switch(rig, mode, discard=True)
                 await frames_are_discarded(rig)
             shown = f"/sys/class/net/{rig.interface}/dmabed/rx_mode"
             assert (await rig.guest.run(f"cat {shown}")).stdout == (
-                " ".join([*MODES[:-1], f"[{MODES[-1]}]"]) + "\n"
+                " ".join([*RX_MODES[:-1], f"[{RX_MODES[-1]}]"]) + "\n"
             )
             with pytest.raises(CommandFailed, match="busy"):
                 await rig.guest.run(f"echo page_pool > {shown}")
@@ -104,7 +94,7 @@ def test_reset_under_traffic_loses_a_buffer_of_some_strategy(artifacts: Artifact
         async with open_rig(artifacts, "intel-strict", tmp_path, vm, NIC) as rig:
             await rig.load_sink(verify=True)
             await rig.load("page_pool", NIC)
-            for mode in MODES:
+            for mode in RX_MODES:
                 await switch(rig, mode)
                 rig.devices.call("send", "nic", Traffic(60, 1514, rate_pps=2000))
                 for entries in (64, 128):
