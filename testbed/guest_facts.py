@@ -38,11 +38,11 @@ async def timed(rig: Rig, what: str, command: str, timeout_s: float = 60.0) -> i
     try:
         said = await rig.guest.run(line, timeout_s=timeout_s)
     except CommandTimeout:
-        rig.devices.call("tell", rig.nics[0], Took(what, round(timeout_s * 1e9)))
+        rig.tell(Took(what, round(timeout_s * 1e9)))
         raise
     times = [int(found) for found in _NOW.findall(said.stdout)]
     took_ns = max(times[-1] - times[0] - waited.ns, 0)
-    rig.devices.call("tell", rig.nics[0], Took(what, took_ns))
+    rig.tell(Took(what, took_ns))
     return took_ns
 
 
@@ -67,7 +67,7 @@ class Retained:
         after = await self._counted()
         frames, changed = (after[name] - before[name] for name in ("frames", "changed"))
         fact = PayloadChecked(frames, changed, "kept by the guest's sink")
-        self.rig.devices.call("tell", self.rig.nics[0], fact)
+        self.rig.tell(fact)
         return fact
 
     async def _counted(self) -> dict[str, int]:

@@ -220,7 +220,7 @@ class Rig:
         since: splats on the console before this one are passed over. leaks: kmemleak looks around
         too, if the kernel has it; that takes seconds.
         """
-        return await tell_checkers(self.guest, self._tell, since, leaks)
+        return await tell_checkers(self.guest, self.tell, since, leaks)
 
     async def count_pools(self, sink_only: bool = True) -> list[PagePool]:
         """Tells the ledger, at a quiet moment, what the interface's page pools count.
@@ -229,10 +229,11 @@ class Rig:
         """
         fact, pools = await count_pools(self.guest, self.interface)
         if fact is not None:
-            self._tell(fact if sink_only else replace(fact, held=None))
+            self.tell(fact if sink_only else replace(fact, held=None))
         return pools
 
-    def _tell(self, fact: Fact) -> None:
+    def tell(self, fact: Fact) -> None:
+        """Tells the ledger of the first NIC what the guest found out."""
         self.devices.call("tell", self.nics[0], fact)
 
     # ------------------------------------------------------------------ measurements
@@ -282,7 +283,7 @@ class Rig:
                 break
             before = seen.packets
         if before >= 0:  # the last came just now
-            await asyncio.sleep(_SETTLE_S)
+            await asyncio.sleep(_SETTLE_S * self.patience)
         return seen
 
     async def receive_for(

@@ -8,7 +8,6 @@ in a new guest.
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import shutil
 from collections.abc import Callable, Sequence
@@ -95,9 +94,9 @@ async def _play(rig: Rig, bug: PlantedBug) -> tuple[Catch, bool]:
         await rig.check_guest(before)
     except GuestPanicked as panic:
         alive = False
-        tell_console(rig.guest, functools.partial(call, "tell", "nic"), before)
+        tell_console(rig.guest, rig.tell, before)
         died = str(panic).partition("; last console lines")[0]
-        call("tell", "nic", Checked(CONSOLE, (died,)))
+        rig.tell(Checked(CONSOLE, (died,)))
     acted = [at for at, value in call("notes", since_ns) if value == NOTE_PLANT + bug.number]
     return first_of(bug, RUNG, acted[0] if acted else None, call("found")), alive
 

@@ -297,11 +297,11 @@ class SoakGuest:
         """O-20; that a socket holds pages for long is no trouble of anybody's."""
         found = self.rig.guest.kernel_warnings()
         problems = tuple(line for line in found if not _HELD_FOR_LONG.search(line))
-        self.rig.devices.call("tell", "nic", Checked("dmesg", problems))
+        self.rig.tell(Checked("dmesg", problems))
 
     def _tell_late(self, fact: PayloadChecked) -> None:
         self.tally.late += fact.frames
-        self.rig.devices.call("tell", "nic", fact)
+        self.rig.tell(fact)
 
     async def _timed(self, what: str, command: str) -> None:
         took_ns = await timed(self.rig, what, command)

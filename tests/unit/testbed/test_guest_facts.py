@@ -13,6 +13,7 @@ import pytest
 from emulator.ledger.facts import PayloadChecked, Took
 from testbed import guest_facts
 from testbed.guest_facts import Retained, timed
+from testbed.rig import Rig
 from vm.errors import CommandFailed, CommandTimeout
 
 
@@ -25,6 +26,8 @@ class FakeRig:
         pid = os.getpid()
         self.guest = SimpleNamespace(run=self.run, pid=pid)
         self.devices = SimpleNamespace(call=self.call, pid=pid)
+
+    tell = Rig.tell
 
     async def run(self, command: str, **_: Any) -> SimpleNamespace:
         self.asked.append(command)
