@@ -32,7 +32,8 @@ class Sweep:
     """What came of failing allocations of a command, one in each run.
 
     failures: allocations that failed, one in each run of the command. refused: runs that ended
-    with an error; the others did without. ended: a last run had nothing left to fail.
+    with an error; the others did without. ended: a last run had nothing left to fail, and did
+    what it was asked to.
     """
 
     failures: int
@@ -82,14 +83,14 @@ class FailingAllocations:
         The first eight fail in turn, then each ninth of those so far is taken: ``n + 1 + n / 8``.
 
         command: one program with its arguments, or a builtin of the shell. before: run before it
-        each time, undisturbed. In both ``$runs`` counts them. most: the last allocation's number.
+        each time, undisturbed, in the same shell. most: the last allocation's number.
         """
         script = (
             f"left() {{ cat {self._times()} | tr '\\n' ' '; }}; n=0; runs=0; refused=0; ended=0\n"
             f"while [ $n -lt {most} ]; do n=$((n+1+n/8)); {before}; was=$(left)\n"
-            f"( echo $n > /proc/self/fail-nth; exec {command} ) >/dev/null 2>&1 || failed=1\n"
-            'if [ "$was" = "$(left)" ]; then ended=1; break; fi\n'
-            "runs=$((runs+1)); refused=$((refused+${failed:-0})); failed=0; done\n"
+            f"( echo $n > /proc/self/fail-nth; exec {command} ) >/dev/null 2>&1; failed=$?\n"
+            'if [ "$was" = "$(left)" ]; then ended=$((failed == 0)); break; fi\n'
+            "runs=$((runs+1)); refused=$((refused + (failed != 0))); done\n"
             "echo $runs $refused $ended"
         )
         said = await self._guest.run(script, timeout_s=_SWEEP_S)

@@ -103,22 +103,27 @@ class Splat:
         return f"{self.title}; in {shown}" if shown else self.title
 
 
-#: Complaints of the kernel about itself (docs/findings.md): in the title, and on the stack.
-_KERNELS_OWN = ((" iounmap+", "pci_alloc_irq_vectors_affinity"),)
+#: Complaints of the kernel about its own code, whatever a driver does (docs/findings.md): what is
+#: in the title, and functions that are on the stack, all of them.
+_KERNELS_OWN: tuple[tuple[str, frozenset[str]], ...] = (
+    # An allocation of MSI-X set-up failed: pci_free_msi_irqs() unmaps the table and forgets its
+    # address, and msix_capability_init() unmaps it again.
+    (" iounmap+", frozenset({"pci_alloc_irq_vectors_affinity"})),
+    # A node for the index of mapped pages was not to be had at once: xa_alloc_bh() waits for one
+    # with bottom halves off, for the pool's xarray is not marked XA_FLAGS_LOCK_BH.
+    ("sleeping function called", frozenset({"page_pool_dma_map", "__xas_nomem"})),
+)
 
 
 def is_kernels_own(splat: Splat) -> bool:
-    """Whether a complaint is known to be about the kernel's own code, whatever a driver does.
-
-    6.12's MSI-X set-up, when an allocation in it fails, unmaps its table twice: once in
-    ``pci_free_msi_irqs()``, which forgets the address, and again in ``msix_capability_init()``.
-    """
-    return any(word in splat.title and name in splat.frames for word, name in _KERNELS_OWN)
+    """Whether a complaint is known to be about the kernel's own code."""
+    frames = set(splat.frames)
+    return any(word in splat.title and names <= frames for word, names in _KERNELS_OWN)
 
 
 def drivers_fault(splats: Sequence[Splat]) -> list[str]:
-    """Titles of those that may be a driver's fault."""
-    return [splat.title for splat in splats if not is_kernels_own(splat)]
+    """Those that may be a driver's fault, each with where it came from."""
+    return [str(splat) for splat in splats if not is_kernels_own(splat)]
 
 
 def by_checker(splats: Sequence[Splat]) -> dict[str, tuple[str, ...]]:

@@ -28,6 +28,8 @@ _TRAFFIC = Traffic(count=600, rate_pps=1500, flows=8)
 _BACK_S = 60.0
 #: The smallest ring, so that a sweep is over soon.
 _SMALL = 64
+#: ethtool says what can be, then what is.
+_LAST = "END { print n }"
 #: More than probe ever makes allocations.
 _PROBES_MOST = 10_000
 _HOG_S = 6
@@ -62,6 +64,21 @@ async def failing_allocations(guest: FaultGuest) -> Came:
     return Came(outcome, f"{said}; {missed} pages missed")
 
 
+def _calls(name: str) -> dict[str, tuple[str, str]]:
+    """What is done to the interface, allocations failing, and before it, undisturbed.
+
+    Rings and channels are changed to what they are not, whether or not the last change failed.
+    """
+    up, down = f"ip link set {name} up", f"ip link set {name} down"
+    rings = f"rings=$(ethtool -g {name} | awk '/^RX:/ {{ n = $2 }} {_LAST}')"
+    pairs = f"pairs=$(ethtool -l {name} | awk '/^Combined/ {{ n = $2 }} {_LAST}')"
+    return {
+        "up": (up, down),
+        "-G": (f"ethtool -G {name} rx $(({3 * _SMALL} - rings))", f"{up}; {rings}"),
+        "-L": (f"ethtool -L {name} combined $((3 - pairs))", f"{up}; {pairs}"),
+    }
+
+
 async def _injected(guest: FaultGuest) -> str:
     """Every allocation of each call in turn, then some by chance."""
     rig = guest.rig
@@ -69,14 +86,9 @@ async def _injected(guest: FaultGuest) -> str:
     failing = FailingAllocations(rig.guest, MODULE)
     await run(f"ethtool -G {name} rx {_SMALL} tx {_SMALL}")
     await failing.confine()
-    down = f"ip link set {name} down"
-    calls = {
-        "up": (f"ip link set {name} up", down),
-        "-G": (f"ethtool -G {name} rx $(({_SMALL} * (2 - runs % 2)))", f"ip link set {name} up"),
-        "-L": (f"ethtool -L {name} combined $((2 - runs % 2))", f"ip link set {name} up"),
-    }
     sweeps = {
-        call: await failing.sweep(command, before) for call, (command, before) in calls.items()
+        call: await failing.sweep(command, before)
+        for call, (command, before) in _calls(name).items()
     }
     address = (await rig.addresses())[0]
     driver = f"/sys/bus/pci/drivers/{MODULE}"
@@ -90,7 +102,7 @@ async def _injected(guest: FaultGuest) -> str:
     before = await failing.failures()
     await failing.by_chance(CHANCE)
     try:
-        await _under_traffic(guest, (f"ethtool -G {name} rx {_SMALL}", down))
+        await _under_traffic(guest, (f"ethtool -G {name} rx {_SMALL}", f"ip link set {name} down"))
     finally:
         await failing.by_chance(0)
     by_chance = await failing.failures() - before

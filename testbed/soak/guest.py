@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from emulator.ledger.facts import Checked, PayloadChecked
@@ -150,7 +150,11 @@ class SoakGuest:
 
     # ------------------------------------------------------------------ operations
     async def _do(self, operation: Operation) -> None:
-        handlers: dict[Kind, Callable[[Operation], object]] = {
+        await self._handler(operation.kind)(operation)
+        await self.rig.await_carrier(self.rig.interface)
+
+    def _handler(self, kind: Kind) -> Callable[[Operation], Awaitable[None]]:
+        return {
             Kind.FLAP: self._flap,
             Kind.RINGS: self._rings,
             Kind.CHANNELS: self._channels,
@@ -160,9 +164,7 @@ class SoakGuest:
             Kind.SOCKET: self._open_socket,
             Kind.RETAIN: self._retain,
             Kind.TRACE: self._trace,
-        }
-        await handlers[operation.kind](operation)  # type: ignore[misc]
-        await self.rig.await_carrier(self.rig.interface)
+        }[kind]
 
     async def _flap(self, operation: Operation) -> None:
         call = self.rig.devices.call

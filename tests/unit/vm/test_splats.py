@@ -157,3 +157,30 @@ def test_driver_is_blamed_for_the_kernels_second_unmap_of_the_msix_table(
     log.feed(MSIX.format(caller=caller).encode())
     assert len(log.splats) == 1
     assert len(drivers_fault(log.splats)) == blamed
+
+
+SLEEPS = """\
+[   25.698131] BUG: sleeping function called from invalid context at include/linux/sched/mm.h:321
+[   25.704716] Call Trace:
+[   25.704858]  <TASK>
+[   25.705009]  __might_resched+0x3ba/0x5e0
+[   25.705251]  kmem_cache_alloc_lru_noprof+0x24b/0x2d0
+{index}[   25.705542]  __page_pool_alloc_pages_slow+0x1/0x2
+[   25.705571]  nic_refill+0x11d/0x240 [nic]
+"""
+INDEX = """\
+[   25.705352]  __xas_nomem+0x1ee/0x5f0
+[   25.705352]  __xa_alloc+0x1f8/0x2d0
+[   25.705352]  page_pool_dma_map+0x1c1/0x7d0
+"""
+
+
+@pytest.mark.parametrize(("index", "blamed"), [(INDEX, 0), ("", 1)])
+def test_driver_is_blamed_for_the_pools_index_that_waits_with_bottom_halves_off(
+    index: str, blamed: int
+) -> None:
+    log = ConsoleLog()
+    log.feed(SLEEPS.format(index=index).encode())
+    said = drivers_fault(log.splats)
+    assert len(said) == blamed
+    assert all("nic_refill [nic]" in line for line in said)
