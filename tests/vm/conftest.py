@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from vm.artifacts import Artifacts, setup
+from vm.checkers import checkers_of
 from vm.guest import Guest
 from vm.machine import GuestConfig, Iommu
 from vm.snapshot import Snapshot, save
@@ -23,6 +24,14 @@ from vm.snapshot import Snapshot, save
 def artifacts() -> Artifacts:
     """QEMU, kernel, agent and the rest, set up if missing."""
     return setup(print)
+
+
+@pytest.fixture(scope="session")
+def unchecked(artifacts: Artifacts) -> None:
+    """For what a kernel with checkers hides: what a packet costs it, how soon it does a thing."""
+    found = checkers_of(artifacts.kernel)
+    if found:
+        pytest.skip(f"the kernel spends its time on {', '.join(sorted(found))}: leave KDIR= out")
 
 
 @pytest.fixture

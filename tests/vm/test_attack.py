@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.attack.run import run_attack
+from testbed.attack.run import Outcome, run_attack
 from vm.artifacts import setup
 from vm.kernel_config import flavour_for
 from vm.machine import Iommu
@@ -14,21 +14,27 @@ from vm.machine import Iommu
 pytestmark = pytest.mark.vm
 
 
-@pytest.mark.parametrize(
-    "iommu", ["virtio-lazy", "intel-strict", "intel-lazy", "amd-lazy", "amd-strict"]
-)
-def test_canary_arrives_at_the_victim_exactly_where_invalidation_is_lazy(
+def attacked(folder: Path, iommu: Iommu) -> Outcome:
+    artifacts = setup(print, flavour=flavour_for([iommu]))
+    outcome = asyncio.run(run_attack(artifacts, folder, iommu))
+    assert outcome.attack.targets >= 128
+    return outcome
+
+
+@pytest.mark.parametrize("iommu", ["virtio-lazy", "intel-lazy", "amd-lazy"])
+@pytest.mark.usefixtures("unchecked")  # the flush queue waits for 10 ms, whatever else is slow
+def test_canary_does_not_arrive_at_the_victim_although_invalidation_is_lazy(
     tmp_path: Path, iommu: Iommu
 ):
-    artifacts = setup(print, flavour=flavour_for([iommu]))
-    outcome = asyncio.run(run_attack(artifacts, tmp_path, iommu))
-    attack = outcome.attack
-    assert attack.targets >= 128
-    if iommu.endswith("lazy"):
-        assert outcome.live_at_release > 0
-        assert 0 < attack.hit <= outcome.live_at_release
-        assert outcome.arrived > 0 and "the canary written to IOVA" in outcome.first
-        assert sum(count for _, count in outcome.histogram) == attack.hit
-    else:
-        assert (attack.hit, attack.writes, outcome.arrived) == (0, 0, 0)
-        assert outcome.live_at_release == 0
+    outcome = attacked(tmp_path, iommu)
+    assert outcome.live_at_release > 0
+    assert 0 < outcome.attack.hit <= outcome.live_at_release
+    assert outcome.arrived > 0 and "the canary written to IOVA" in outcome.first
+    assert sum(count for _, count in outcome.histogram) == outcome.attack.hit
+
+
+@pytest.mark.parametrize("iommu", ["intel-strict", "amd-strict"])
+def test_canary_lands_although_invalidation_is_strict(tmp_path: Path, iommu: Iommu):
+    outcome = attacked(tmp_path, iommu)
+    assert (outcome.attack.hit, outcome.attack.writes, outcome.arrived) == (0, 0, 0)
+    assert outcome.live_at_release == 0

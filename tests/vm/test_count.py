@@ -45,7 +45,7 @@ def counted(artifacts: Artifacts, folder: Path, cells, planted: bool = False) ->
 
 
 @pytest.fixture(scope="module")
-def rows(artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Rows:
+def rows(unchecked: None, artifacts: Artifacts, tmp_path_factory: pytest.TempPathFactory) -> Rows:
     return counted(artifacts, tmp_path_factory.mktemp("count"), CELLS)
 
 
