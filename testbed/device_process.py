@@ -61,6 +61,11 @@ class DeviceProcess:
         assert pid is not None
         return pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there; a stopped one is."""
+        return self.process.is_alive()
+
     def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
         """Calls ``Laboratory.method(*arguments)`` over there and returns what it returns."""
         try:

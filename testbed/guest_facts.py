@@ -25,25 +25,34 @@ _LATE = re.compile(r"^late_(frames|changed) (\d+)$", re.M)
 _HOLD = "/sys/module/dmabed_sink/parameters/hold"
 
 
-async def timed(rig: Rig, what: str, command: str, timeout_s: float = 60.0) -> int:
+async def timed(
+    rig: Rig, what: str, command: str, timeout_s: float = 60.0, check: bool = True
+) -> int:
     """Runs ``command`` in the guest; the ledger is told that ``what`` took so long. Returns ns.
 
-    By the guest's clock, without what the host made guest and device wait for a processor.
+    By the guest's clock, without what the host made guest and device wait for a processor. A device
+    process that is gone took its ledger along.
 
     Raises:
-        CommandFailed: its status is not 0. CommandTimeout: it was given up, and the ledger told.
+        CommandFailed: ``check``, and its status is not 0. CommandTimeout: it was given up, and the
+            ledger told.
     """
     waited = HostWait((rig.guest.pid, rig.devices.pid))
     line = f"{_CLOCK}; {command}; s=$?; {_CLOCK}; exit $s"
     try:
-        said = await rig.guest.run(line, timeout_s=timeout_s)
+        said = await rig.guest.run(line, timeout_s=timeout_s, check=check)
     except CommandTimeout:
-        rig.tell(Took(what, round(timeout_s * 1e9)))
+        _tell_time(rig, what, round(timeout_s * 1e9))
         raise
     times = [int(found) for found in _NOW.findall(said.stdout)]
     took_ns = max(times[-1] - times[0] - waited.ns, 0)
-    rig.tell(Took(what, took_ns))
+    _tell_time(rig, what, took_ns)
     return took_ns
+
+
+def _tell_time(rig: Rig, what: str, took_ns: int) -> None:
+    if rig.devices.alive:
+        rig.tell(Took(what, took_ns))
 
 
 @dataclass(slots=True)

@@ -225,6 +225,11 @@ class Laboratory(Misbehaving):
             posted=sum(pages.total() for pages in device.state.posted.values()),
         )
 
+    def why_closed(self, name: str) -> str:
+        """Why the device may not do DMA now; empty: it may."""
+        state = self._ledger_of(name).state
+        return "" if state.gate_open else state.gate_why
+
     def activity(self, name: str) -> tuple[int, int, int]:
         """Maps, unmaps and packets since the device was served."""
         totals = self._ledger_of(name).totals

@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from emulator.iommu.latency import LatencyModel
 from emulator.ledger import Policy
 from emulator.ledger.facts import Fact
+from emulator.ledger.policy import LIMITS_NS, LIMITS_UNDER_FAULTS_NS
 from emulator.nic.config import NicConfig
 from emulator.nic.identity import VENDOR_ID
 from emulator.nic_device import NicDevice
@@ -28,6 +28,7 @@ from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.guest_facts import timed
 from testbed.laboratory import Exposed, Traffic
+from testbed.measured import MapTimes, Reception, Steady
 from testbed.scenario import Iommu, NicPlan, VmPlan
 from testbed.trace_stream import Devices, TraceStream
 from vm.artifacts import Artifacts
@@ -54,39 +55,6 @@ _TRIAL = 500
 _SETTLE_S = 0.1
 #: Looks at a sink that counts nothing more before it is believed to be done.
 _IDLE_LOOKS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class MapTimes:
-    """What one map and one unmap took in the guest's own clock, ns: means and medians."""
-
-    map_ns: float
-    unmap_ns: float
-    map_p50_ns: float
-    unmap_p50_ns: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reception:
-    """What the guest's sink counted: its own clock, its own checks."""
-
-    packets: int
-    seconds: float
-    errors: int
-    short: int
-
-    @property
-    def packets_per_second(self) -> float:
-        """From the first packet to the last."""
-        return (self.packets - 1) / self.seconds if self.packets > 1 and self.seconds else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Steady:
-    """One steady window: the guest's reception and the device's counts (``Amortisation``)."""
-
-    reception: Reception
-    counts: dict[str, Any]
 
 
 class Rig:
@@ -377,7 +345,11 @@ async def open_rig(
         kernel_args=boot_arguments(artifacts.kernel),
         qemu_args=qemu_args,
     )
-    policy = Policy(lazy=iommu.endswith("lazy"))
+    limits = LIMITS_UNDER_FAULTS_NS if faulty else LIMITS_NS
+    policy = Policy(
+        lazy=iommu.endswith("lazy"),
+        limits_ns={what: round(ns * artifacts.patience) for what, ns in limits.items()},
+    )
     with DeviceProcess(specs, policy, folder / "devices.log") as devices:
         async with Guest(artifacts, config, log=folder / "console.log") as guest:
             await settle_invalidation(guest)

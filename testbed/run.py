@@ -18,6 +18,7 @@ from emulator.iommu.latency import Delay, LatencyModel
 from emulator.iommu.preset import load_preset
 from testbed.guest_facts import Retained
 from testbed.laboratory import Exposed, Traffic
+from testbed.measured import MapTimes, Reception, Steady
 from testbed.report.progress import RunProgress
 from testbed.results import (
     CaseResult,
@@ -28,7 +29,7 @@ from testbed.results import (
     RunResult,
     Verdict,
 )
-from testbed.rig import MapTimes, Reception, Rig, Steady, open_rig
+from testbed.rig import Rig, open_rig
 from testbed.scenario import (
     Case,
     CaseMatrix,

@@ -26,6 +26,11 @@ class Devices(Protocol):
         """Of its process."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        ...
+
     def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
         """Calls a method of its :class:`testbed.laboratory.Laboratory`."""
         ...

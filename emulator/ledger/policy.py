@@ -12,10 +12,13 @@ SECOND = 1_000_000_000
 #: ns that an operation may take; the watchdogs of a driver and of the stack are about as patient.
 LIMITS_NS: Mapping[str, int] = MappingProxyType(
     {
-        "ifdown": 5 * SECOND, "resize": 10 * SECOND, "remove": 10 * SECOND,
-        "reset": 5 * SECOND, "resume": 10 * SECOND,
+        "ifdown": 5 * SECOND, "ifup": 5 * SECOND, "resize": 10 * SECOND, "remove": 10 * SECOND,
+        "suspend": 10 * SECOND, "resume": 10 * SECOND, "recovery": 10 * SECOND,
     }
 )  # fmt: skip
+#: The same while the device misbehaves by order, for ten seconds at the longest: the driver asks it
+#: to reset itself once a second, and ten times, before it gives up (``driver/linux``).
+LIMITS_UNDER_FAULTS_NS: Mapping[str, int] = MappingProxyType(dict.fromkeys(LIMITS_NS, 20 * SECOND))
 
 
 class Mark(StrEnum):

@@ -19,7 +19,8 @@ from testbed.cosim.process import SimulatorProcess
 from testbed.cosim.state import stalled
 from testbed.errors import TestbedError
 from testbed.laboratory import Received, Traffic
-from testbed.rig import DRIVER_SOURCE, GUEST_ADDRESS, MAC, Reception, Rig
+from testbed.measured import Reception
+from testbed.rig import DRIVER_SOURCE, GUEST_ADDRESS, MAC, Rig
 from testbed.scenario import Iommu
 from vm.artifacts import setup
 from vm.errors import VmError

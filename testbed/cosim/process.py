@@ -63,6 +63,11 @@ class SimulatorProcess:
         """Of the process that runs the simulator."""
         return self.process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the simulator runs."""
+        return self.process.poll() is None
+
     def call(self, method: str, *arguments: object) -> Any:  # noqa: ANN401
         """Calls a method of the laboratory over there and returns what it returns."""
         assert self._pipe is not None

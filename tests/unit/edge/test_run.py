@@ -11,8 +11,9 @@ import pytest
 from emulator.iommu.preset import PresetError
 from emulator.ledger.rules.o18_amortisation import Amortisation
 from testbed.laboratory import Exposed, Traffic
+from testbed.measured import MapTimes, Reception, Steady
 from testbed.results import CaseResult, CurvePoint
-from testbed.rig import MapTimes, Reception, Rig, Steady, _pairs
+from testbed.rig import Rig, _pairs
 from testbed.run import _case_result, _curve_point, _with_ratios, constant_model, preset_model
 from testbed.scenario import Case, CurvePlan, known_presets
 

@@ -25,7 +25,7 @@ class FakeRig:
         self.said, self.asked, self.facts = list(said), [], []
         pid = os.getpid()
         self.guest = SimpleNamespace(run=self.run, pid=pid)
-        self.devices = SimpleNamespace(call=self.call, pid=pid)
+        self.devices = SimpleNamespace(call=self.call, pid=pid, alive=True)
 
     tell = Rig.tell
 
@@ -70,6 +70,14 @@ def test_operation_that_never_ends_is_not_told() -> None:
     with pytest.raises(CommandFailed):
         asyncio.run(timed(refused, "remove", "rmmod dmabed_nic"))  # type: ignore[arg-type]
     assert refused.facts == []
+
+
+@pytest.mark.usefixtures("idle_host")
+def test_driver_cannot_be_timed_once_its_device_has_died() -> None:
+    rig = FakeRig("now at 0\nnow at 5000000\n")
+    rig.devices.alive = False
+    assert asyncio.run(timed(rig, "remove", "rmmod dmabed_nic")) == 5_000_000  # type: ignore[arg-type]
+    assert rig.facts == []
 
 
 def test_frames_kept_before_are_counted_again_or_a_change_is_not_told() -> None:
