@@ -15,7 +15,7 @@ from rich.table import Table
 
 from testbed.attack.report import Conditions, findings_of, headline_of, write_attack
 from testbed.attack.run import UNMAP_US, Outcome, run_attack
-from testbed.plants.table import duration
+from testbed.report.units import duration
 from testbed.report.writer import point_latest
 from testbed.scenario import Iommu, RxMode
 from vm.artifacts import Artifacts, setup

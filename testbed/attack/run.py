@@ -11,7 +11,7 @@ from emulator.iommu.latency import Delay, LatencyModel
 from testbed.attack.attacker import MAGIC, NOTHING, Attack, AttackNic
 from testbed.errors import RigError
 from testbed.laboratory import Traffic
-from testbed.plants.table import duration
+from testbed.report.units import duration
 from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, RxMode, VmPlan
 from vm.artifacts import Artifacts

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from emulator.faults.fault import Outcome
+from emulator.ledger.facts import Took
 from testbed.errors import LaboratoryError, RigError
 from testbed.faults.allocations import failing_allocations
 from testbed.faults.restart import device_restarted, kill_device
@@ -26,6 +27,8 @@ from vm.splats import drivers_fault
 
 STOPPED_S = 10.0
 _LINK_S = 8.0
+#: What the kernel says when it is done with an error, and when it has said nothing.
+_HANDLED, _HANDLED_S = "AER: device recovery", 8.0
 _BACK_S = 60.0
 _HUNG_UP = "Broken pipe"
 
@@ -40,19 +43,22 @@ class Play(NamedTuple):
 
 
 async def _inject(guest: FaultGuest, error: str) -> None:
+    """Injects ``error`` and returns when the kernel has done what it does about it."""
     said = await guest.rig.guest.qmp(
         "human-monitor-command", {"command-line": f"pcie_aer_inject_error port0 {error}"}
     )
     if not str(said).startswith("OK"):
         raise RigError(f"QEMU did not inject the error: {str(said).strip()}")
-    await asyncio.sleep(2)
+    deadline = time.monotonic() + _HANDLED_S
+    while not await _kernel_said(guest, _HANDLED) and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
 
 
 async def aer_non_fatal(guest: FaultGuest) -> Came:
     """A completion timeout at the root port, by QEMU: the driver's handlers run, all three."""
     await _inject(guest, "COMP_TIME")
     await guest.answered(_BACK_S)
-    return Came(Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery"))
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, _HANDLED))
 
 
 async def aer_fatal(guest: FaultGuest) -> Came:
@@ -66,9 +72,9 @@ async def aer_fatal(guest: FaultGuest) -> Came:
         await guest.answered(_LINK_S)
     except RigError:
         seconds = await guest.remove_driver()
-        said = await _kernel_said(guest, "AER: device recovery|Link Active")
+        said = await _kernel_said(guest, f"{_HANDLED}|Link Active")
         return Came(Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; {said}")
-    return Came(Outcome.RECOVERED, await _kernel_said(guest, "AER: device recovery"))
+    return Came(Outcome.RECOVERED, await _kernel_said(guest, _HANDLED))
 
 
 async def device_stopped(guest: FaultGuest) -> Came:
@@ -151,8 +157,19 @@ async def play_process(guest: FaultGuest, name: str) -> FaultResult:
             with contextlib.suppress(VmError):
                 detail += f"; {await _kernel_said(guest, 'dmabed')}"
             came = came._replace(detail=detail)
+    ms = (time.monotonic() - began) * 1e3 if came.recovered_ms is None else came.recovered_ms
+    came = _judged(guest, came, ms)
+    return FaultResult(play.number, name, RUNG, came.outcome, play.expect, ms, 1, came.detail)
+
+
+def _judged(guest: FaultGuest, came: Came, ms: float) -> Came:
+    """What the guest's kernel says of it, and the ledger, if it outlived the play."""
     warnings = drivers_fault(guest.rig.guest.console.splats)
     if warnings:
-        came = Came(Outcome.BROKEN, f"{warnings}; {came.detail}")
-    ms = (time.monotonic() - began) * 1e3 if came.recovered_ms is None else came.recovered_ms
-    return FaultResult(play.number, name, RUNG, came.outcome, play.expect, ms, 1, came.detail)
+        return Came(Outcome.BROKEN, f"{warnings}; {came.detail}")
+    if not guest.rig.devices.alive:
+        return came
+    if came.outcome is Outcome.RECOVERED:
+        guest.rig.tell(Took("recovery", round(ms * 1e6)))
+    blamed = guest.blames()
+    return Came(Outcome.BLAMED, f"{blamed}; {came.detail}") if blamed else came

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emulator.faults.fault import Outcome
+from testbed.report.units import duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class FaultResult:
     def word(self) -> str:
         """As the matrix shows it."""
         if self.outcome is Outcome.RECOVERED and self.recovered_ms is not None:
-            return f"recovered in {self.recovered_ms:.3g} ms"
+            return f"recovered in {duration(self.recovered_ms * 1e6)}"
         return self.outcome.value
 
 

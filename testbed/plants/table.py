@@ -15,6 +15,7 @@ from testbed.plants.guest import RUNG as VM
 from testbed.plants.guest import run_plants
 from testbed.plants.twin import RUNG as TWIN
 from testbed.plants.twin import run_plant
+from testbed.report.units import duration
 from vm.artifacts import setup
 
 RUNGS = (TWIN, VM)
@@ -32,7 +33,7 @@ def plants_table(catches: Iterable[Catch]) -> Table:
         if others:
             rules += f" ({' '.join(others)})"
         plant = catch.plant
-        table.add_row(plant.name, plant.bug, catch.rung, rules, duration(catch.latency_ns))
+        table.add_row(plant.name, plant.bug, catch.rung, rules, time_to(catch.latency_ns))
     return table
 
 
@@ -47,14 +48,11 @@ def kernel_lines(catches: Iterable[Catch]) -> list[str]:
     return ["the guest's kernel said:", *lines] if lines else []
 
 
-def duration(ns: int | None) -> str:
+def time_to(ns: int | None) -> str:
     """A time in the unit that suits it; ``-`` for None, ``at once`` for 0."""
     if not ns:
         return "-" if ns is None else "at once"
-    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}"
-    return f"{ns} ns"
+    return duration(ns)
 
 
 def show_plants(rungs: Sequence[str], folder: Path) -> int:
