@@ -11,32 +11,45 @@ from vm.checker_files import read_checkers
 from vm.checkers import CHECKERS, checkers_of
 from vm.guest import Guest
 from vm.page_pools import PagePool, read_page_pools
-from vm.splats import by_checker
+from vm.splats import Splat, by_checker, is_kernels_own
 
 Tell = Callable[[Checked], None]
+Excuse = Callable[[Splat], bool]
 #: What every kernel says on its console: the name under which that is read when it is nothing.
 CONSOLE = "console"
 
 
-def tell_console(guest: Guest, tell: Tell, since: int = 0) -> list[str]:
-    """Tells what the kernel complained of on its console, from splat ``since`` on; returns it."""
-    splats = guest.console.splats[since:]
+def tell_console(
+    guest: Guest, tell: Tell, since: int = 0, harmless: Excuse = is_kernels_own
+) -> list[str]:
+    """Tells what the kernel complained of on its console, from splat ``since`` on; returns it.
+
+    harmless: of such complaints nothing is told.
+    """
+    splats = [splat for splat in guest.console.splats[since:] if not harmless(splat)]
     for checker, problems in by_checker(splats).items():
         tell(Checked(checker, problems))
     tell(Checked(CONSOLE))
     return [str(splat) for splat in splats]
 
 
-async def tell_checkers(guest: Guest, tell: Tell, since: int = 0, leaks: bool = False) -> list[str]:
+async def tell_checkers(
+    guest: Guest,
+    tell: Tell,
+    since: int = 0,
+    leaks: bool = False,
+    harmless: Excuse = is_kernels_own,
+) -> list[str]:
     """Tells what each checker of the guest's kernel says, and which it has not; returns the former.
 
-    leaks: kmemleak looks around as well, which takes seconds.
+    since, harmless: see :func:`tell_console`. leaks: kmemleak looks around as well, which takes
+    seconds.
     """
     present = checkers_of(guest.artifacts.kernel)
     files: dict[str, tuple[str, ...]] = {}
     if present:
         files = await read_checkers(guest, leaks and "kmemleak" in present)
-    said = tell_console(guest, tell, since)
+    said = tell_console(guest, tell, since, harmless)
     for checker in CHECKERS:
         tell(Checked(checker, files.get(checker, ()), absent=checker not in present))
     return [*said, *(f"{name}: {one}" for name, problems in files.items() for one in problems)]

@@ -23,7 +23,7 @@ from emulator.nic.identity import VENDOR_ID
 from emulator.nic_device import NicDevice
 from pool.registry import STRATEGIES
 from testbed.benches import NicSpec
-from testbed.checks import count_pools, tell_checkers
+from testbed.checks import Excuse, count_pools, tell_checkers
 from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.guest_facts import timed
@@ -39,6 +39,7 @@ from vm.guest import Guest
 from vm.invalidation import settle_invalidation
 from vm.machine import GuestConfig, QemuNic, VfioUserDevice
 from vm.page_pools import PagePool
+from vm.splats import is_kernels_own
 from vm.trace import BUFFER_KIB, GuestTracer
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
@@ -182,13 +183,15 @@ class Rig:
         if self._trace is not None:
             await self._trace.abandon()
 
-    async def check_guest(self, since: int = 0, leaks: bool = False) -> list[str]:
+    async def check_guest(
+        self, since: int = 0, leaks: bool = False, harmless: Excuse = is_kernels_own
+    ) -> list[str]:
         """Tells the ledger what the checkers of the guest's kernel say, and returns it.
 
         since: splats on the console before this one are passed over. leaks: kmemleak looks around
-        too, if the kernel has it; that takes seconds.
+        too, if the kernel has it; that takes seconds. harmless: splats that mean nothing.
         """
-        return await tell_checkers(self.guest, self.tell, since, leaks)
+        return await tell_checkers(self.guest, self.tell, since, leaks, harmless)
 
     async def count_pools(self, sink_only: bool = True) -> list[PagePool]:
         """Tells the ledger, at a quiet moment, what the interface's page pools count.

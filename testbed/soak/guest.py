@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from emulator.ledger.facts import Checked, PayloadChecked
+from emulator.ledger.facts import PayloadChecked
 from testbed.errors import RigError
 from testbed.guest_facts import Retained, timed
 from testbed.laboratory import Traffic
@@ -18,6 +18,7 @@ from testbed.rig import Rig
 from testbed.scenario import RX_MODES
 from testbed.soak.plan import Kind, Leg, Operation
 from vm.agent_client import OnOutput, Result
+from vm.splats import Splat, is_kernels_own
 
 HOLDER = "/tmp/holder"
 MTU = 9000
@@ -34,6 +35,11 @@ _OTHER_PPS = 20
 #: What the kernel says of a pool whose pages somebody has for more than a minute: here a socket.
 _HELD_FOR_LONG = re.compile(r"stalled pool|page_pool_release_retry")
 _DAMAGE = re.compile(r"^bad_(?:magic|payload) (\d+)$", re.M)
+
+
+def _expected(splat: Splat) -> bool:
+    """That a socket holds pages for long is no trouble of anybody's."""
+    return is_kernels_own(splat) or _HELD_FOR_LONG.search(splat.title) is not None
 
 
 @dataclass(slots=True)
@@ -67,6 +73,7 @@ class SoakGuest:
         self._mode: str = RX_MODES[0]
         self._held_over = False
         self._retained: Retained | None = None
+        self._splats = 0
 
     async def start(self) -> None:
         """Driver and sink are loaded, both NICs are up, the second one receives."""
@@ -105,7 +112,7 @@ class SoakGuest:
         exposed = await self.rig.exposed(wait_s=3)
         if exposed.live or exposed.posted:
             raise RigError(f"the driver is gone and left {exposed}")
-        await self._tell_warnings()
+        await self._tell_complaints()
 
     async def abandon(self) -> None:
         """The guest is about to be ended."""
@@ -276,7 +283,7 @@ class SoakGuest:
         said = (await self._run("cat /proc/dmabed_sink; echo reset > /proc/dmabed_sink")).stdout
         self.tally.damaged += sum(map(int, _DAMAGE.findall(said)))
         await self._count_pool()
-        await self._tell_warnings()
+        await self._tell_complaints()
         self._unplug()
         self.rig.devices.call("verdict")  # some rules look at the clock
 
@@ -295,11 +302,10 @@ class SoakGuest:
         if self._mode == "page_pool" and self._mapped and not self._held_over:
             await self.rig.count_pools(sink_only=False)
 
-    async def _tell_warnings(self) -> None:
-        """O-20; that a socket holds pages for long is no trouble of anybody's."""
-        found = self.rig.guest.kernel_warnings()
-        problems = tuple(line for line in found if not _HELD_FOR_LONG.search(line))
-        self.rig.tell(Checked("dmesg", problems))
+    async def _tell_complaints(self) -> None:
+        """O-20, of what is new since the last look."""
+        since, self._splats = self._splats, len(self.rig.guest.console.splats)
+        await self.rig.check_guest(since, harmless=_expected)
 
     def _tell_late(self, fact: PayloadChecked) -> None:
         self.tally.late += fact.frames
