@@ -371,7 +371,7 @@ def test_200_loads_and_unloads_under_traffic_leave_something_behind(play):
         rig.devices.call("send", "nic", Traffic(60, 1514, rate_pps=400, flows=4))
         await rig.guest.push(rig.modules["dmabed_nic"], "/tmp/nic.ko")
         await rig.guest.run(
-            "for i in $(seq 200); do"
+            f"for i in $(seq {round(200 / rig.patience)}); do"
             " m=page_pool; [ $((i % 2)) = 0 ] || m=map_per_packet;"
             " insmod /tmp/nic.ko rx_mode=$m && ip link set eth0 up && rmmod dmabed_nic || exit 1;"
             " done",

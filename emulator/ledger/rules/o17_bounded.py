@@ -9,10 +9,10 @@ from emulator.ledger.signals import Signal
 
 
 class BoundedRule(Rule):
-    """Interface down, remove, reset and recovery end within the policy's limits."""
+    """Interface down and up, resize, remove, recovery and sleep end within the policy's limits."""
 
     number = "O-17"
-    title = "ifdown, remove, reset and recovery end in bounded time"
+    title = "ifdown, remove, recovery and sleep end in bounded time"
     speaks = "when the operation has ended, or was given up"
     needs = frozenset({Signal.TIMES})
     facts = (Took,)

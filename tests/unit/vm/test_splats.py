@@ -184,3 +184,34 @@ def test_driver_is_blamed_for_the_pools_index_that_waits_with_bottom_halves_off(
     said = drivers_fault(log.splats)
     assert len(said) == blamed
     assert all("nic_refill [nic]" in line for line in said)
+
+
+def test_module_deep_in_a_stack_is_not_named() -> None:
+    log = ConsoleLog()
+    depth = "".join(f"[    1.000000]  reclaim_{n}+0x1/0x2\n" for n in range(9))
+    log.feed(
+        b"[    1.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [ethtool:149]\n"
+        + depth.encode()
+        + b"[    1.000000]  nic_refill+0x1/0x2 [nic]\n[    1.000000]  nic_open+0x1/0x2 [nic]\n"
+    )
+    (said,) = drivers_fault(log.splats)
+    assert said.endswith("reclaim_3 < reclaim_4 < ... < nic_refill [nic]")
+
+
+SYNC = """\
+[   40.000000] DMA-API: nic 0000:02:00.0: device driver tries to sync DMA memory it has not allocated \
+[device address=0x00000000ffee9040] [size=3712 bytes]
+[   40.000000] WARNING: CPU: 0 PID: 1 at kernel/dma/debug.c:1097 check_sync+0x1/0x2
+[   40.000000]  debug_dma_sync_single_for_device+0x1/0x2
+[   40.000000]  __dma_sync_single_for_device+0x1/0x2
+[   40.000000]  {by}+0x1/0x2
+[   40.000000]  nic_refill+0x1/0x2 [nic]
+"""
+
+
+@pytest.mark.parametrize(("by", "blamed"), [("page_pool_dma_map", 0), ("page_pool_put_page", 1)])
+def test_driver_is_blamed_for_a_sync_of_what_the_pool_has_just_mapped(by: str, blamed: int) -> None:
+    log = ConsoleLog()
+    log.feed(SYNC.format(by=by).encode())
+    assert len(log.splats) == 1
+    assert len(drivers_fault(log.splats)) == blamed
