@@ -199,8 +199,7 @@ def test_module_deep_in_a_stack_is_not_named() -> None:
 
 
 SYNC = """\
-[   40.000000] DMA-API: nic 0000:02:00.0: device driver tries to sync DMA memory it has not allocated \
-[device address=0x00000000ffee9040] [size=3712 bytes]
+[   40.000000] DMA-API: nic 0:02:00.0: device driver tries to sync DMA memory it has not allocated
 [   40.000000] WARNING: CPU: 0 PID: 1 at kernel/dma/debug.c:1097 check_sync+0x1/0x2
 [   40.000000]  debug_dma_sync_single_for_device+0x1/0x2
 [   40.000000]  __dma_sync_single_for_device+0x1/0x2
