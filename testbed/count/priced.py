@@ -42,6 +42,7 @@ def priced(name: str, mode: Mode, iommu: Iommu, fate: Fate) -> Priced:
         host=name,
         consumer__kind=cell.consumer.kind,
         memory__mib=cell.memory.mib,
+        traffic__first_poll=cell.traffic.first_poll,
         driver__ring=cell.driver.ring,
         driver__pool_size=cell.driver.pool_size,
         driver__headroom=cell.driver.headroom,

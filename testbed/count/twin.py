@@ -24,7 +24,7 @@ from testbed.scenario import Iommu
 from testbed.twin import host as h
 from testbed.twin.interpreted import INTERPRETED, build_interpreted
 from testbed.twin.run import fill, run_packets
-from testbed.twin.scenario import Consumer, Driver, MemoryPlan, TwinScenario
+from testbed.twin.scenario import Consumer, Driver, MemoryPlan, Traffic, TwinScenario
 from testbed.twin.world import World
 
 _COMES_BACK: frozenset[Mode] = frozenset({"page_pool"})
@@ -48,6 +48,7 @@ def twin_scenario(mode: Mode, preset: str, fate: Fate) -> TwinScenario:
             headroom=DMABED_RX_HEADROOM,
             buffer_bytes=_SLOT.get(mode, PAGE_SIZE) - DMABED_RX_HEADROOM,
         ),
+        traffic=Traffic(first_poll=NAPI_BUDGET),
         consumer=Consumer(kind=_consumer(mode, fate)),
         memory=MemoryPlan(mib=_MEMORY_MIB),
     )

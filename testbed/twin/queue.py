@@ -21,6 +21,7 @@ DROP, DISCARD, FORWARD, FORWARD_REMOTE, SOCKET, STORAGE = range(6)
     DEVICE,
     CONSUMER,
     BUDGET,
+    FIRST,
     LENGTH,
     TRUESIZE,
     BATCH,
@@ -48,10 +49,11 @@ DROP, DISCARD, FORWARD, FORWARD_REMOTE, SOCKET, STORAGE = range(6)
     IOMMU_SHIFT,
     ALLOCATOR_STORE,
     N_SIZE,
-) = range(35)
+) = range(36)
 """Places in ``n``. POSTED, DONE: buffers posted and filled since the start; PENDING: packets on the
-wire's side that wait for a poll; BUDGET: of a poll; LENGTH, TRUESIZE: of a buffer; BATCH: packets
-of a transmit completion, or of a storage command; LOST: no buffer was posted; NO_BUFFER: wanted
+wire's side that wait for a poll; BUDGET: of a poll; FIRST: packets that the first poll finds if
+the wire is never the limit; LENGTH, TRUESIZE: of a buffer; BATCH: packets of a transmit
+completion, or of a storage command; LOST: no buffer was posted; NO_BUFFER: wanted
 and not had; HELD, LATE: what the consumer holds, and for long; LATE_EVERY: every how many packets
 one is held for long; CURSOR: in the tables of traffic; READS: page-table reads of the walker;
 DEVICE_PEER: the device whose buffers this one tries to write, or -1; LANDED of PROBES;
@@ -156,9 +158,15 @@ def arrive(queue: Queue, now: float) -> None:
 
 @kernel
 def _arrive_at_once(queue: Queue) -> None:
-    """As many as a poll takes: the wire is never the limit, and nothing is lost."""
-    room = min(queue.n[BUDGET], queue.n[POSTED] - queue.n[DONE]) - waiting(queue)
-    for _ in range(room):
+    """As many as a poll takes: the wire is never the limit, and nothing is lost.
+
+    The first poll finds fewer, so later ones do not begin where a block of buffers begins. One that
+    was cut short, as the run stopped there to measure, goes on where it was: that stays so.
+    """
+    if waiting(queue) > 0:
+        return
+    most = queue.n[BUDGET] if queue.n[PENDING_TAIL] else min(queue.n[FIRST], queue.n[BUDGET])
+    for _ in range(min(most, queue.n[POSTED] - queue.n[DONE])):
         size = queue.sizes[queue.n[CURSOR] % queue.n[TABLE]]
         queue.pending[queue.n[PENDING_TAIL] % queue.n[RING]] = size
         queue.n[PENDING_TAIL] += 1

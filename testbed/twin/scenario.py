@@ -65,14 +65,17 @@ class Traffic:
     """``[traffic]``. frame_bytes: with FCS, of all kinds but imix and pcap.
 
     rate_gbps: of all queues together, on the wire; 0: as much as the polls take. line_gbps: of
-    the budget line in reports. burst: packets back to back. pcap: a file whose packets come again
-    and again, with their own times unless a rate is given.
+    the budget line in reports. first_poll: packets that a queue's first poll finds at rate 0,
+    where every other finds a full budget, so that polls are not in step with blocks of buffers.
+    burst: packets back to back. pcap: a file whose packets come again and again, with their own
+    times unless a rate is given.
     """
 
     kind: Annotated[str, Choice(TRAFFIC_KINDS)] = "fixed"
     frame_bytes: Annotated[int, Integer(64, 9018)] = 64
     rate_gbps: Annotated[float, Number(0, 800, "Gb/s")] = 0.0
     line_gbps: Annotated[float, Number(1, 800, "Gb/s")] = 10.0
+    first_poll: Annotated[int, Integer(1, 64)] = 23
     burst: Annotated[int, Integer(1, 4096)] = 64
     pcap: Annotated[str, FileName()] = ""
 

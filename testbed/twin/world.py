@@ -136,7 +136,7 @@ def _queue(scenario: TwinScenario, number: int, pool: BufferPool) -> Queue:
     device = number % devices.count
     queue.n[q.CPU], queue.n[q.DEVICE] = 2 * number, device
     queue.n[q.CONSUMER] = _CONSUMERS[consumer.kind]
-    queue.n[q.BUDGET] = driver.budget
+    queue.n[q.BUDGET], queue.n[q.FIRST] = driver.budget, scenario.traffic.first_poll
     queue.n[q.LENGTH], queue.n[q.TRUESIZE] = pool.length, pool.truesize
     queue.n[q.BATCH], queue.n[q.LATE_EVERY] = consumer.batch, consumer.late_every
     queue.n[q.IOMMU_SHIFT] = pool.iommu_page_shift

@@ -120,7 +120,7 @@ def t11() -> Row:
 
 
 def _queues(strategy: str, preset: str, queues: int) -> Steady:
-    each = 500
+    each = 512  # whole polls
     return steady(
         strategy, preset, each * queues, each * queues, driver__queues=queues, driver__ring=128,
         memory__mib=32,

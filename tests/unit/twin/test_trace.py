@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 
 from testbed.twin.interpreted import run_interpreted
-from testbed.twin.scenario import Consumer, Driver
+from testbed.twin.scenario import Consumer, Driver, Traffic
 from testbed.twin_trace import TraceError, trace_twin
 from tests.unit.twin.results import scenario
 
 SMALL = Driver(ring=64, pool_size=64)
+FULL = Traffic(first_poll=64)
+"""All polls are full, the first as well."""
 
 
 def events_of(polls=6, **more):
@@ -21,7 +23,7 @@ def events_of(polls=6, **more):
 
 @pytest.fixture(scope="module")
 def mapped():
-    return events_of(strategy="map_per_packet", driver=SMALL)
+    return events_of(strategy="map_per_packet", driver=SMALL, traffic=FULL)
 
 
 def slices(events, name):
@@ -38,7 +40,8 @@ def test_it_has_the_polls_asked_for_and_a_map_and_an_unmap_for_each_packet(mappe
 
 def test_its_times_are_those_of_a_run_that_nobody_watched(mapped):
     packets = 6 * 64
-    quiet = run_interpreted(replace(scenario("map_per_packet", driver=SMALL), packets=packets))
+    unseen = scenario("map_per_packet", driver=SMALL, traffic=FULL)
+    quiet = run_interpreted(replace(unseen, packets=packets))
     shown = sum(event["dur"] for event in slices(mapped, "invalidate")) * 3000  # cycles at 3 GHz
     inside = quiet.cycles["invalidation"] * packets
     # A run also unmaps the ring when it ends; the timeline stops before.
