@@ -254,12 +254,12 @@ class Laboratory(Misbehaving):
         path.write_bytes(data)
 
     # ------------------------------------------------------------------ the guest's side
-    def trace_begins(self, name: str) -> None:
-        """The guest's tracer runs from now on."""
+    def trace_begins(self, name: str, stack: bool = False) -> None:
+        """The guest's tracer runs from now on; ``stack``: it tells what the stack holds, too."""
         bench = self._named(name)
         if bench.guest is None:
             bench.guest = GuestView(self._ledger_of(name), self._clock)
-        bench.guest.begin(time.monotonic_ns())
+        bench.guest.begin(time.monotonic_ns(), stack)
 
     def traced(self, name: str, events: list[TraceEvent], lost: int) -> None:
         """What the guest traced next (at most :data:`PORTION` events, so that nobody waits)."""

@@ -3,13 +3,16 @@
 
 Suspend-to-idle, as notebooks do it (Documentation/admin-guide/pm/sleep-states.rst of Linux):
 drivers are suspended, devices go to D3hot, processors idle until an interrupt that may wake them.
-Here that is a byte on the serial console. Deeper states are up to firmware, which is not here.
+Here that is a byte on the serial console. Suspend-to-RAM (ACPI S3): the machine stops, and is woken
+by a reset of all devices, of which memory alone survives; firmware finds the way back to the
+kernel. That takes a guest of :meth:`vm.artifacts.Artifacts.that_wakes`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from enum import Enum
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -21,29 +24,44 @@ from testbed.host_wait import HostWait
 if TYPE_CHECKING:
     from testbed.rig import Rig
 
-_SLEEP = "echo enabled > /sys/class/tty/ttyS0/power/wakeup; echo freeze > /sys/power/state"
+# Where the ports of power management are (PMBASE, ACPI_CNTL of the ICH9's LPC bridge, bytes 0x40 to
+# 0x47). The waking's reset forgets it and SeaBIOS does not say it again: the ports read as ones, so
+# the next sleep would end at once, as if it had been woken.
+_PORTS = "/sys/bus/pci/devices/0000:00:1f.0/config"
+_TO_RAM = (
+    f"dd if={_PORTS} of=/tmp/ports bs=1 skip=64 count=8 2>/dev/null"
+    " && echo deep > /sys/power/mem_sleep && echo mem > /sys/power/state; s=$?;"
+    f" dd if=/tmp/ports of={_PORTS} bs=1 seek=64 conv=notrunc 2>/dev/null; exit $s"
+)
 _LIMIT_S = 20.0
 _POLL_S = 0.005
+
+
+class Sleep(Enum):
+    """A way to sleep; the value is the command for it."""
+
+    TO_IDLE = "echo enabled > /sys/class/tty/ttyS0/power/wakeup; echo freeze > /sys/power/state"
+    TO_RAM = _TO_RAM
 
 
 class Asleep:
     """``async with Asleep(rig):`` the guest sleeps, no command reaches it until the end."""
 
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
+    def __init__(self, rig: Rig, sleep: Sleep = Sleep.TO_IDLE) -> None:
+        self._rig, self._sleep = rig, sleep
         self._command: asyncio.Task[object] | None = None
 
     async def __aenter__(self) -> Asleep:
-        """Returns when the NIC is in D3hot.
+        """Returns when the NIC is in D3hot, and the machine, if it was to, has stopped.
 
         Raises:
             RigError: it is not, in time. CommandFailed: the guest refuses to sleep.
         """
         clock = _Clock(self._rig, "suspend")
-        run = self._rig.guest.run(_SLEEP, timeout_s=None)
+        run = self._rig.guest.run(self._sleep.value, timeout_s=None)
         self._command = asyncio.create_task(run)
         deadline = time.monotonic() + _LIMIT_S * self._rig.patience
-        while self._rig.devices.call("why_closed", "nic") != CLOSED_BY_POWER:
+        while not await self._sleeps():
             if self._command.done():
                 await self._command
                 raise RigError("the guest says that it slept, but its NIC was not in D3hot")
@@ -67,12 +85,23 @@ class Asleep:
             self._command.cancel()
             return
         clock = _Clock(self._rig, "resume")
-        self._rig.guest.write_console(b"\n")
+        if self._sleep is Sleep.TO_RAM:
+            await self._rig.guest.qmp("system_wakeup")
+        else:
+            self._rig.guest.write_console(b"\n")
         try:
             await asyncio.wait_for(self._command, _LIMIT_S * self._rig.patience)
         except TimeoutError as error:
             raise RigError(f"the guest does not wake in {_LIMIT_S:g} s") from error
         clock.tell()
+
+    async def _sleeps(self) -> bool:
+        if self._rig.devices.call("why_closed", "nic") != CLOSED_BY_POWER:
+            return False
+        if self._sleep is Sleep.TO_IDLE:
+            return True
+        status: dict[str, str] = await self._rig.guest.qmp("query-status")
+        return status["status"] == "suspended"
 
 
 class _Clock:

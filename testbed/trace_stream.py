@@ -55,7 +55,7 @@ class TraceStream:
         """
         await self._tracer.begin()
         for name in self._addresses:
-            self._devices.call("trace_begins", name)
+            self._devices.call("trace_begins", name, self._tracer.sees_stack)
         for _ in range(FIRST_TICKS):
             await self._tell(await self._tracer.tick())
             await asyncio.sleep(_FIRST_S)

@@ -3,13 +3,14 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vm.accel import Acceleration, probe_acceleration
 from vm.apt import Progress
 from vm.cache import cache_dir
 from vm.checkers import checkers_of, patience_of
+from vm.errors import SetupError
 from vm.guest_tools import provide_tools
 from vm.initramfs import GuestPrograms, provide_busybox, provide_initramfs
 from vm.kernel import Flavour, KernelTree, provide_kernel
@@ -52,6 +53,23 @@ class Artifacts:
         require_drivers(self.kernel, config)
         initramfs = provide_initramfs(self.cache, self.kernel, self.programs, config.boot_modules)
         return BootFiles(self.kernel.image, initramfs, "qboot.rom" if self.kernel.pvh else None)
+
+    def that_wakes(self) -> "Artifacts":
+        """The same, but booted in the long way, by firmware: only so a guest comes back from S3.
+
+        A kernel that QEMU itself puts into memory is put there again at the reset of the waking,
+        over what the sleeping kernel had become; and qboot does not know how to wake.
+
+        Raises:
+            SetupError: of this kernel there is no bzImage.
+        """
+        if not self.kernel.pvh:
+            return self
+        if self.kernel.packed is None:
+            raise SetupError(
+                f"{self.kernel.image} cannot wake from S3: name its bzImage by KERNEL="
+            )
+        return replace(self, kernel=replace(self.kernel, image=self.kernel.packed, pvh=False))
 
     def build_module(self, source: Path) -> list[Path]:
         """Builds the kernel module(s) in a folder; see `vm.module_build.build_module`."""

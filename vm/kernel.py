@@ -42,6 +42,7 @@ class KernelTree:
         build: the tree out-of-tree modules are built in (KDIR), or None.
         libraries: folders the tree's own tools (objtool, modpost) need on their library path.
         root: the folder that is `/` to the tree's tools, or None: the host's; `vm.build_root`.
+        packed: the bzImage that `image` was taken out of, or None.
     """
 
     image: Path
@@ -51,6 +52,7 @@ class KernelTree:
     build: Path | None
     libraries: tuple[Path, ...] = ()
     root: Path | None = None
+    packed: Path | None = None
 
     def module_tree(self) -> ModuleTree:
         """The kernel's own modules."""
@@ -116,7 +118,10 @@ def unpacked_kernel(entry: Path) -> KernelTree:
     (modules,) = [*entry.glob("lib/modules/*"), *entry.glob("usr/lib/modules/*")]
     build = entry / "usr/src" / f"linux-headers-{modules.name}"
     libraries = (entry / "usr/lib/x86_64-linux-gnu",)
-    return KernelTree(entry / "vmlinux", True, modules.name, modules, build, libraries)
+    packed = next(iter(entry.glob("boot/vmlinuz-*")), None)
+    return KernelTree(
+        entry / "vmlinux", True, modules.name, modules, build, libraries, packed=packed
+    )
 
 
 def relocate_headers(headers: Path, root: Path) -> None:
@@ -152,7 +157,9 @@ def named_kernel(cache: Path, image: Path | None, build: Path | None) -> KernelT
             f"KERNEL={image} is {release}, but KDIR={build} is {built}: they must match"
         )
     path, pvh = _bootable(cache, image, contents)
-    return KernelTree(path, pvh, release, _modules_of(image, release, build), build.absolute())
+    modules = _modules_of(image, release, build)
+    packed = image.absolute() if path != image.absolute() else None
+    return KernelTree(path, pvh, release, modules, build.absolute(), packed=packed)
 
 
 def _read_image(image: Path) -> tuple[bytes, str]:

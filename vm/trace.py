@@ -23,7 +23,7 @@ from vm.errors import ProtocolError, TraceError
 from vm.guest import Guest
 from vm.protocol import Decoder, Frame, FrameType, encode
 from vm.ring_page import HEADER_PAGE, read_page
-from vm.trace_format import PROBE, PROBE_TEXT, SHAPES, Told, TraceFormat
+from vm.trace_format import OF_THE_SINK, PROBE, PROBE_TEXT, SHAPES, Told, TraceFormat
 
 TRACEFS = "/sys/kernel/tracing"
 INSTANCE = f"{TRACEFS}/instances/dmabed"
@@ -124,6 +124,8 @@ class GuestTracer:
         self._helper: asyncio.Task[object] | None = None
         self._assembler: TraceAssembler | None = None
         self._ticks = 0
+        #: Whether the guest's sink tells which frames it keeps: its module was there at the begin.
+        self.sees_stack = False
 
     async def begin(self) -> None:
         """Sets up the tracer and its helper; nothing is recorded before :meth:`start`.
@@ -139,7 +141,9 @@ class GuestTracer:
                 f"the guest's kernel cannot trace its DMA API: {done.stderr.strip()}; it needs "
                 "Linux 6.12 or newer with CONFIG_KPROBE_EVENTS"
             )
-        self._assembler = TraceAssembler(TraceFormat(_formats(done.stdout)))
+        formats = _formats(done.stdout)
+        self._assembler = TraceAssembler(TraceFormat(formats))
+        self.sees_stack = formats.keys() >= OF_THE_SINK
         run = self._guest.run(f"/init trace {INSTANCE}", timeout_s=None)
         self._helper = asyncio.create_task(run)
 

@@ -2,7 +2,8 @@
 """What the guest's tracepoints say, from their own `format` files: raw data to trace events.
 
 The events of the DMA API, of page pools and of the IOMMU's page tables are the kernel's own (6.12
-has all of them); where an skb head is built comes from a probe on napi_build_skb(). Names and
+has all of them); where an skb head is built comes from a probe on napi_build_skb(), and what the
+stack holds from our sink. Names and
 offsets of fields are read from the running kernel: a field that moved is found, one that is gone is
 an error, an event that a later kernel renamed has a line of its own here.
 """
@@ -55,7 +56,11 @@ SHAPES: Mapping[str, Shape] = {
     "page_pool/page_pool_state_hold": Shape(Traced.HOLD, "", "pfn", phys="pool"),
     "page_pool/page_pool_state_release": Shape(Traced.RELEASE, "", "pfn", phys="pool"),
     PROBE: Shape(Traced.HEAD, "", "data"),
+    "dmabed_sink/sink_hold": Shape(Traced.KEPT, "", "phys", "len"),
+    "dmabed_sink/sink_release": Shape(Traced.LET_GO, "", "phys", "len"),
 }
+#: Of our own consumer of frames (driver/linux/sink): there once its module is loaded.
+OF_THE_SINK = frozenset({"dmabed_sink/sink_hold", "dmabed_sink/sink_release"})
 #: Without one of each the trace says too little to be judged.
 NEEDED = (
     ("dma/dma_map_page", "dma/dma_map_phys"),

@@ -164,29 +164,26 @@ static void dmabed_p20_unchecked(struct dmabed_rx *rx)
 }
 
 /*
- * P6: a page is posted that is somebody's already: it is in the slot before, and
- * soon with the stack. Only the device's view is wrong, so that the pool's lists
- * survive it.
+ * P6: the page of the newest frame is posted again, which the stack has not given
+ * back. Only the device's view is wrong, so that the pool's lists survive it.
  */
-static void dmabed_p6_recycle_early(struct dmabed_rx *rx, u32 first)
+static void dmabed_p6_recycle_early(struct dmabed_rx *rx, struct page *page)
 {
-	u32 mask = rx->ring.mask;
-	struct page *page = rx->buf[(first - 1) & mask].page;
-	dma_addr_t dma = page_pool_get_dma_addr(page) + DMABED_RX_HEADROOM;
-
 	if (rx->next && dmabed_plant_acts(rx->qp->priv, 6))
-		rx->ring.rx[first & mask].addr = cpu_to_le64(dma);
+		dmabed_repost(rx, page_pool_get_dma_addr(page) +
+			      DMABED_RX_HEADROOM);
 }
 
 static void dmabed_planted_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
 {
+	struct page *newest = rx->buf[(rx->next - 1) & rx->ring.mask].page;
 	u32 before = rx->posted;
 
 	dmabed_real_ops->refill(rx, count, gfp);
 	if (rx->posted == before)
 		return;
 	if (plant == 6)
-		dmabed_p6_recycle_early(rx, before);
+		dmabed_p6_recycle_early(rx, newest);
 	if (plant == 15)
 		dmabed_p15_share(rx);
 	if (plant == 17)

@@ -80,10 +80,15 @@ class DeviceLedger:
         """The rung promises ``signals``: rules that need them judge from now on."""
         self.state.signals.update(signals)
 
-    def trace_begins(self, now_ns: int) -> None:
-        """The guest traces its DMA API from now on, and all of it will be told."""
+    def trace_begins(self, now_ns: int, stack: bool = False) -> None:
+        """The guest traces its DMA API from now on, and all of it will be told.
+
+        stack: and what its stack holds.
+        """
         self.stale.trace_begins()
-        self.tell(now_ns, TraceBegan())
+        self.tell(now_ns, TraceBegan(stack))
+        if stack:
+            self.provides(Signal.STACK)
         self._find_hooks()
 
     def watch_maps(self, watcher: Callable[[int, Mapping], None] | None) -> None:

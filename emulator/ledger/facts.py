@@ -89,9 +89,13 @@ class TableWritten(Fact):
 # ---------------------------------------------------------------------- the guest's side
 @dataclass(slots=True)
 class TraceBegan(Fact):
-    """The guest traces from here on, without a gap: what was there before is not known."""
+    """The guest traces from here on, without a gap: what was there before is not known.
+
+    stack: its sink traces, too, what it keeps: :class:`Held` and :class:`Freed` will be told late.
+    """
 
     signal: ClassVar[Signal] = Signal.TRACE
+    stack: bool = False
 
 
 @dataclass(slots=True)

@@ -18,10 +18,12 @@ from emulator.ledger.clock import ClockError, ClockMap
 from emulator.ledger.device import DeviceLedger
 from emulator.ledger.facts import (
     Fact,
+    Freed,
     GuestMapped,
     GuestSettled,
     GuestUnmapped,
     HeadBuilt,
+    Held,
     PoolCounted,
 )
 from emulator.ledger.guest_clock import GuestClock, MapSample, Tick
@@ -71,8 +73,8 @@ class GuestView:
         self._taken: list[TraceEvent] = []
         self._waiting: deque[TraceEvent] = deque()
 
-    def begin(self, now_ns: int) -> None:
-        """The guest's tracer runs from now on."""
+    def begin(self, now_ns: int, stack: bool = False) -> None:
+        """The guest's tracer runs from now on; ``stack``: it tells what the stack holds, too."""
         state = self._device.state
         bound = Signal.MARK in state.signals and state.driver_removed_ns is None
         self._pools_known = not bound
@@ -81,7 +83,7 @@ class GuestView:
         self._lost = 0
         self._pairs = MapPairs()
         self._device.watch_maps(self._pairs.device_mapped)
-        self._device.trace_begins(now_ns)
+        self._device.trace_begins(now_ns, stack)
 
     def take(self, events: Sequence[TraceEvent], lost: int = 0) -> None:
         """Takes a part of what was traced since the last tick; nothing is told yet.
@@ -178,5 +180,9 @@ def _fact(event: TraceEvent, memory: Memory | None) -> Fact | None:
             return GuestUnmapped(event.iova, event.size)
         case Traced.HEAD if memory is not None:
             return HeadBuilt(target_of(memory, event.iova & OFFSET_MASK) >> PAGE_SHIFT)
+        case Traced.KEPT if memory is not None:
+            return Held((target_of(memory, event.iova & OFFSET_MASK),))
+        case Traced.LET_GO if memory is not None:
+            return Freed((target_of(memory, event.iova & OFFSET_MASK),))
         case _:
             return None

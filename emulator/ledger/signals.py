@@ -29,5 +29,5 @@ class Signal(StrEnum):
 
 
 ALWAYS = frozenset({Signal.MAP, Signal.DMA})
-FROM_TRACE = frozenset({Signal.TRACE, Signal.POOL})
+FROM_TRACE = frozenset({Signal.TRACE, Signal.POOL, Signal.STACK})
 """What only a trace without a gap can tell."""

@@ -19,13 +19,15 @@ class Traced(StrEnum):
     HEAD = "an skb head is built in a page"
     HOLD = "a page entered a page_pool"
     RELEASE = "a page left a page_pool"
+    KEPT = "the sink keeps a received buffer from now on"
+    LET_GO = "the sink is about to free a buffer that it kept"
 
 
 class TraceEvent(NamedTuple):
     """One event, in ns of the guest's clock and bytes.
 
-    iova: of a HEAD a guest physical address, of HOLD and RELEASE a frame. phys: guest physical; of
-    HOLD and RELEASE the pool.
+    iova: of HEAD, KEPT and LET_GO a guest physical address, of HOLD and RELEASE a frame.
+    phys: guest physical; of HOLD and RELEASE the pool.
     """
 
     time_ns: int

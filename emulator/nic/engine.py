@@ -54,6 +54,7 @@ class RingEngine:
         self.ring = Ring(layout, context.config.ring_log2_max)
         self._kind = RingKind.TX_DESC if tx else RingKind.RX_DESC
         self._cq_kind = RingKind.TX_CQ if tx else RingKind.RX_CQ
+        self._rung_ns = 0
 
     def start(self, iova: int, cq_iova: int, log2: int, now_ns: int) -> None:
         """The driver enables the ring; impossible parameters are a ring fault."""
@@ -83,6 +84,7 @@ class RingEngine:
         """The driver posted up to ``count``; ignored while the ring does not run."""
         if not self.ring.running:
             return
+        self._rung_ns = now_ns
         try:
             self.ring.post(count)
         except RingError:
@@ -114,7 +116,9 @@ class RingEngine:
             self._ring_fault(now_ns)
             return
         context = self._context
-        context.observer.posted(now_ns, context.queue, self._kind, descs.iovas, descs.lengths)
+        # A step's time is when its round began: the doorbell may have come after that.
+        at_ns = max(now_ns, self._rung_ns)
+        context.observer.posted(at_ns, context.queue, self._kind, descs.iovas, descs.lengths)
 
     def _bad_descriptor(self) -> None:
         """A descriptor is not to be used; the ring stops for it."""

@@ -30,6 +30,8 @@ _PAUSE_S = 0.02
 _SETTLE_S = 0.15
 #: Frames of a traced life: before and after its rings are resized.
 _TRACED = (1500, 500)
+#: Of the first of them the guest's sink keeps so many, while the rest go round.
+_KEPT = 40
 #: Beside whatever the first NIC does, the second one receives this many frames a second.
 _OTHER_PPS = 20
 #: What the kernel says of a pool whose pages somebody has for more than a minute: here a socket.
@@ -266,12 +268,15 @@ class SoakGuest:
         await self._unload()
         trace = await self.rig.trace()
         await self._load(operation.values[0])
+        kept = Retained(self.rig, _KEPT)
+        await kept.begin()
         for number, frames in enumerate(_TRACED):
             self._send("nic", Traffic(60, 1514, frames, flows=4, seed=self._seed))
             await self.rig.all_sent(_BURST_S)
             if not number:
                 await self._ethtool(f"-G {self.rig.interface} rx 256 tx 256")
         await self._quiet()
+        self.tally.late += (await kept.end()).frames
         await trace.end()
         await self._other_up()
 

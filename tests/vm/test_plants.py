@@ -21,6 +21,7 @@ def test_planted_bug_is_not_caught_or_a_sound_driver_is_blamed(
     assert blamed is None
     assert {catch.plant.number for catch in catches} == {bug.number for bug in BUGS}
     assert {catch.plant.name: catch.spoke for catch in catches if not catch.caught} == {}
-    assert "O-6" in next(catch.spoke for catch in catches if catch.plant.number == 6)
+    # Found twice: by what the guest's sink traced, and by what it found in the frames it kept.
+    assert {"O-5", "O-6"} <= set(next(c.spoke for c in catches if c.plant.number == 6))
     assert all(catch.latency_ns is not None for catch in catches)
     assert seen == catches

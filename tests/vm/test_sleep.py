@@ -9,7 +9,7 @@ import pytest
 from testbed.laboratory import Traffic
 from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, VmPlan
-from testbed.sleep import Asleep
+from testbed.sleep import Asleep, Sleep
 from vm.artifacts import Artifacts
 
 pytestmark = pytest.mark.vm
@@ -19,15 +19,20 @@ MODES = ("page_pool", "map_per_packet")
 FRAMES = 400
 
 
-async def slept(rig: Rig) -> None:
-    """Frames keep coming while the guest sleeps twice, and come whole afterwards."""
+async def slept(rig: Rig, sleep: Sleep, own_domain: bool) -> None:
+    """Frames keep coming while the guest sleeps twice, and come whole afterwards.
+
+    own_domain: the IOMMU goes on translating meanwhile, or there is none.
+    """
     for _ in range(2):
         rig.devices.call("send", "nic", Traffic(count=None, rate_pps=2000, flows=8))
         await asyncio.sleep(0.1)
-        async with Asleep(rig):
+        async with Asleep(rig, sleep):
             written = rig.devices.call("activity", "nic")
             exposed = await rig.exposed(wait_s=1)
-            assert (exposed.live, exposed.posted) == (0, 0), "the NIC keeps memory while asleep"
+            assert exposed.posted == 0, "the NIC keeps buffers while asleep"
+            # An IOMMU that is off maps all memory for all: only D3 keeps the NIC away from it.
+            assert (exposed.live == 0) == own_domain, "the NIC keeps memory while asleep"
             await asyncio.sleep(0.1)
             assert rig.devices.call("activity", "nic") == written, "the NIC is awake"
         rig.devices.call("unplug", "nic")
@@ -37,16 +42,20 @@ async def slept(rig: Rig) -> None:
 
 
 # Not behind virtio-iommu, whose driver does not come back from sleep (docs/findings.md).
+@pytest.mark.parametrize("sleep", Sleep, ids=lambda sleep: sleep.name.lower())
 @pytest.mark.parametrize("iommu", ["intel-strict", "none"])
 def test_nic_keeps_memory_or_writes_while_the_guest_sleeps_or_is_dead_after(
-    artifacts: Artifacts, tmp_path: Path, iommu: Iommu
+    artifacts: Artifacts, tmp_path: Path, iommu: Iommu, sleep: Sleep
 ):
+    own_domain = (iommu, sleep) != ("intel-strict", Sleep.TO_RAM)
+    booted = artifacts.that_wakes() if sleep is Sleep.TO_RAM else artifacts
+
     async def scene():
-        async with open_rig(artifacts, iommu, tmp_path, VmPlan(memory_mib=256), NIC) as rig:
+        async with open_rig(booted, iommu, tmp_path, VmPlan(memory_mib=256), NIC) as rig:
             await rig.load_sink(verify=True)
             for mode in MODES:
                 await rig.load(mode, NIC)
-                await slept(rig)
+                await slept(rig, sleep, own_domain)
                 await rig.unload()
             exposed = await rig.exposed(wait_s=3)
             assert (exposed.live, exposed.posted, exposed.open) == (0, 0, 0)
@@ -55,4 +64,5 @@ def test_nic_keeps_memory_or_writes_while_the_guest_sleeps_or_is_dead_after(
 
     verdict, complaints = asyncio.run(scene())
     assert verdict["violations"] == []
+    assert "O-17" not in verdict["not_judged"]["nic"]
     assert complaints == []

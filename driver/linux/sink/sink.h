@@ -124,8 +124,13 @@ int sink_receive(struct sk_buff *skb, struct net_device *dev,
 		 struct packet_type *pt, struct net_device *orig_dev);
 void sink_receive_list(struct list_head *list, struct packet_type *pt,
 		       struct net_device *orig_dev);
+bool sink_payload_ok(struct sk_buff *skb, u8 start);
 
+/* sink_hold.c */
+bool sink_hold(struct sk_buff *skb);
 void sink_release(struct sink_late *late);
+void sink_hold_init(void);
+void sink_hold_exit(void);
 u32 sink_held_pages(void);
 
 static inline u8 sink_filler(u64 sequence, u32 flow)

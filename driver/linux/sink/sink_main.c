@@ -243,6 +243,7 @@ static int __init sink_init(void)
 
 	if (err)
 		return err;
+	sink_hold_init();
 	err = register_netdevice_notifier(&sink_notifier);
 	if (err)
 		goto free_ramp;
@@ -253,6 +254,7 @@ static int __init sink_init(void)
 
 unregister:
 	unregister_netdevice_notifier(&sink_notifier);
+	sink_hold_exit();
 free_ramp:
 	sink_ramp_exit();
 	return err;
@@ -263,6 +265,7 @@ static void __exit sink_exit(void)
 {
 	remove_proc_entry("dmabed_sink", NULL);
 	unregister_netdevice_notifier(&sink_notifier);
+	sink_hold_exit();
 	sink_ramp_exit();
 }
 module_exit(sink_exit);

@@ -19,12 +19,6 @@ static bool echo;
 module_param(echo, bool, 0644);
 MODULE_PARM_DESC(echo, "send every frame back as it came, on the device it came from");
 
-static uint hold;
-module_param(hold, uint, 0644);
-MODULE_PARM_DESC(hold, "frames to keep, as a slow socket would, until the command release");
-
-static struct sk_buff_head sink_held;
-
 /* Bytes 0, 1, ... 255, 0, ...: filler from any start is a piece of it. */
 const u8 *sink_ramp;
 
@@ -38,13 +32,11 @@ int sink_ramp_init(void)
 	for (i = 0; i < 256 + SINK_RAMP; i++)
 		ramp[i] = i;
 	sink_ramp = ramp;
-	skb_queue_head_init(&sink_held);
 	return 0;
 }
 
 void sink_ramp_exit(void)
 {
-	skb_queue_purge(&sink_held);
 	kfree(sink_ramp);
 }
 
@@ -60,7 +52,7 @@ static bool sink_chunk_ok(const u8 *data, u32 len, u8 start)
 	return true;
 }
 
-static bool sink_payload_ok(struct sk_buff *skb, u8 start)
+bool sink_payload_ok(struct sk_buff *skb, u8 start)
 {
 	const u32 offset = sizeof(struct sink_header);
 	struct skb_seq_state state;
@@ -190,59 +182,6 @@ static void sink_verify_list(struct sink_dev *sink, struct sink_counts *counts,
 	list_for_each_entry(skb, list, list)
 		sink_verify(sink, counts, skb);
 	spin_unlock(&sink->lock);
-}
-
-/* Another test frame in its place is as bad as noise. */
-static bool sink_intact(struct sk_buff *skb)
-{
-	const struct sink_header *was = (const struct sink_header *)skb->cb;
-	struct sink_header buffer;
-	const struct sink_header *header;
-
-	header = skb_header_pointer(skb, 0, sizeof(buffer), &buffer);
-	return header && !memcmp(header, was, sizeof(*was)) &&
-	       sink_payload_ok(skb, sink_filler(be64_to_cpu(was->sequence),
-						be32_to_cpu(was->flow)));
-}
-
-/* What is no test frame is not kept. */
-static bool sink_hold(struct sk_buff *skb)
-{
-	struct sink_header *header = (struct sink_header *)skb->cb;
-
-	BUILD_BUG_ON(sizeof(*header) > sizeof(skb->cb));
-	if (skb_queue_len_lockless(&sink_held) >= READ_ONCE(hold) ||
-	    skb_copy_bits(skb, 0, header, sizeof(*header)) ||
-	    be32_to_cpu(header->magic) != SINK_MAGIC)
-		return false;
-	skb_queue_tail(&sink_held, skb);
-	return true;
-}
-
-/* Looks at what is held once more, lets it go and says what it found. */
-void sink_release(struct sink_late *late)
-{
-	struct sk_buff *skb;
-
-	while ((skb = skb_dequeue(&sink_held))) {
-		late->frames++;
-		late->changed += !sink_intact(skb);
-		kfree_skb(skb);
-	}
-}
-
-/* Receive buffers that the held frames lie in: heads of a pool, and fragments. */
-u32 sink_held_pages(void)
-{
-	struct sk_buff *skb;
-	unsigned long flags;
-	u32 pages = 0;
-
-	spin_lock_irqsave(&sink_held.lock, flags);
-	skb_queue_walk(&sink_held, skb)
-		pages += skb->pp_recycle + skb_shinfo(skb)->nr_frags;
-	spin_unlock_irqrestore(&sink_held.lock, flags);
-	return pages;
 }
 
 /* Any budget but 0 says: softirq, free in bulk. */

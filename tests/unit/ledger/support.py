@@ -48,8 +48,8 @@ class Host:
     def post(self, *iovas, queue=0, kind=RX, length=2048, now=0):
         self.ledger.posted(now, queue, kind, u64(*iovas), np.full(len(iovas), length))
 
-    def give_back(self, *iovas, queue=0, kind=RX, length=2048):
-        self.ledger.returned(0, queue, kind, u64(*iovas), np.full(len(iovas), length))
+    def give_back(self, *iovas, queue=0, kind=RX, length=2048, now=0):
+        self.ledger.returned(now, queue, kind, u64(*iovas), np.full(len(iovas), length))
 
     def tell(self, fact, now=0):
         self.ledger.tell(now, fact)

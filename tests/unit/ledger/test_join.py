@@ -6,6 +6,7 @@ import pytest
 from emulator.ledger import Ledger, Policy
 from emulator.ledger.clock import ClockError
 from emulator.ledger.guest_clock import KEPT_MAPS, KEPT_TICKS, Tick
+from emulator.ledger.held import KEPT, RingHistory
 from emulator.ledger.join import GuestView
 from emulator.ledger.traced import Traced, TraceEvent
 from tests.unit.ledger.support import PAGE, Host, said, spoken
@@ -222,3 +223,139 @@ def test_head_in_a_page_that_was_mapped_again_before_its_first_unmap_is_reported
     pair.unmap(4010, 5, 4000)
     pair.join()
     assert spoken(pair.ledger) == {"O-16": 1} and pair.ledger.log.kept[0].iova == 4 * PAGE
+
+
+class Stack(Pair):
+    """A pair whose guest's sink traces what it keeps; the clocks agree within some 12 us."""
+
+    def __init__(self):
+        super().__init__()
+        self.view.begin(0, stack=True)
+        self.host.start(200)
+
+    def receive(self, us, page):
+        """The buffer of ``page`` is posted, filled and returned."""
+        self.post(us, page)
+        self.give_back(us + 20, page)
+
+    def post(self, us, page):
+        self.host.post(page * PAGE + 64, now=us * 1000)
+
+    def give_back(self, us, page):
+        self.host.give_back(page * PAGE + 64, now=us * 1000)
+
+    def keep(self, us, page):
+        self.trace(us, Traced.KEPT, page * PAGE + 64, 1514)
+
+    def let_go(self, us, page):
+        self.trace(us, Traced.LET_GO, page * PAGE + 64, 1514)
+
+    def tied(self):
+        """Maps page 4, as often as it takes to know the clocks."""
+        for turn in range(20):
+            self.map(100 + turn * 30, 4)
+            self.unmap(125 + turn * 30, 4, 120 + turn * 30)
+        self.map(800, 4)
+        return self
+
+
+def test_page_posted_while_the_guests_sink_keeps_it_is_reported_as_o5():
+    pair = Stack().tied()
+    pair.receive(1000, 4)
+    pair.keep(1100, 4)
+    pair.post(1500, 4)
+    pair.give_back(1600, 4)
+    pair.batch()
+    assert spoken(pair.ledger) == {}  # who knows when the stack will have let it go
+    pair.let_go(2000, 4)
+    pair.join()
+    assert spoken(pair.ledger) == {"O-5": 1} and "clocks agree within" in said(pair.ledger)
+    found = pair.ledger.log.kept[0]
+    assert (found.time_ns, found.iova) == (1_500_000, 4 * PAGE + 64)
+
+
+def test_page_posted_before_the_sink_said_that_it_keeps_it_but_after_its_return_is_reported():
+    pair = Stack().tied()
+    pair.receive(1000, 4)
+    pair.post(1025, 4)
+    pair.keep(1030, 4)
+    pair.let_go(1100, 4)
+    pair.join()
+    assert spoken(pair.ledger) == {"O-5": 1}
+
+
+def test_page_that_the_stack_never_lets_go_is_judged_at_the_end_of_the_trace():
+    pair = Stack().tied()
+    pair.receive(1000, 4)
+    pair.keep(1100, 4)
+    pair.post(1500, 4)
+    pair.trace(1900, Traced.HOLD, 77)
+    pair.join()
+    assert spoken(pair.ledger)["O-5"] == 1
+
+
+def test_posts_that_the_clocks_cannot_tell_from_later_ones_accuse_nobody():
+    pair = Stack().tied()
+    pair.receive(1000, 4)
+    pair.keep(1100, 4)
+    pair.let_go(1500, 4)
+    pair.post(1495, 4)  # 5 us before
+    pair.join()
+    assert spoken(pair.ledger) == {}
+
+
+def test_page_that_went_round_once_more_before_it_was_kept_accuses_nobody():
+    pair = Stack().tied()
+    for us in (1000, 1100, 1200):
+        pair.receive(us, 4)
+    pair.keep(1225, 4)  # of the third; that the second had come back by then no clock can tell
+    pair.let_go(1300, 4)
+    pair.receive(1400, 4)
+    pair.join()
+    assert spoken(pair.ledger) == {}
+
+
+def test_frame_kept_since_before_anything_was_known_of_its_page_is_judged_from_then_on():
+    pair = Stack().tied()
+    pair.keep(1100, 4)
+    pair.post(1105, 4)
+    pair.post(1500, 4)
+    pair.let_go(2000, 4)
+    pair.join()
+    assert [v.time_ns for v in pair.ledger.log.kept if "stack" in v.cause] == [1_500_000]
+
+
+def test_release_that_the_tracer_lost_accuses_nobody_and_is_said():
+    pair = Stack().tied()
+    pair.receive(1000, 4)
+    pair.keep(1100, 4)
+    pair.batch()
+    assert "O-5" not in pair.host.ledger.not_judged()
+    pair.post(1500, 4)
+    pair.batch(lost=1)
+    pair.give_back(1600, 4)
+    pair.keep(1700, 4)
+    pair.let_go(1800, 4)
+    pair.join()
+    assert spoken(pair.ledger) == {}
+    assert "lost 1 events" in str(pair.host.ledger.not_judged()["O-5"])
+
+
+def test_trace_without_the_sinks_events_leaves_o5_without_its_signal():
+    pair = Pair()
+    pair.host.start(200)
+    pair.map(1000, 4)
+    pair.join()
+    assert "while the stack reads" in str(pair.host.ledger.not_judged()["O-5"])
+
+
+def test_history_of_places_grows_without_end(monkeypatch):
+    monkeypatch.setattr("emulator.ledger.held.PLACES_MAX", 4)
+    history = RingHistory()
+    for round_ in range(KEPT + 3):
+        for place in range(6):
+            history.add(10 * round_ + place, 0, [(place * PAGE, 0)])
+    last = 10 * (KEPT + 2)
+    assert history.posted_within(PAGE, 0, last * 2) == []  # the oldest places went
+    found = history.posted_within(5 * PAGE, 0, last * 2)
+    assert 0 < len(found) <= KEPT and found[-1].time_ns == last + 5

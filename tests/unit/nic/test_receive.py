@@ -274,3 +274,18 @@ def test_any_buffer_lengths_deliver_the_bytes_or_an_error(
         got += rx.frames()
     assert len(got) + host.stat("RX_ERRORS") == len(frames)
     assert [f for f in frames if f in got] == got
+
+
+def test_buffer_is_told_as_posted_before_the_bell_rang(monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[int] = []
+    host = Host(Script([]))
+    host.up()
+    rx = host.side("RX")
+    monkeypatch.setattr(host.watcher, "posted", lambda now_ns, *_: times.append(now_ns))
+    host.now = 2000
+    rx.post(4)
+    host.now = 1500  # a round of the loop began, then the doorbell came, then the device's turn
+    host.run()
+    host.now = 3000
+    host.run()
+    assert times == [2000]

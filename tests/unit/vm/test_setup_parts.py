@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Finding QEMU and kernels: what is accepted, what is refused, and in which words."""
 
+import gzip
 import stat
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
+from tests.unit.vm.test_bzimage import make_bzimage
 from vm.accel import Acceleration, boot_sector, probe_acceleration
+from vm.artifacts import Artifacts
 from vm.errors import SetupError
 from vm.kernel import (
     KernelTree,
@@ -96,6 +99,35 @@ def test_image_and_tree_of_two_releases_are_refused(tmp_path: Path) -> None:
         named_kernel(tmp_path, image, None)
 
 
+def with_kernel(kernel: KernelTree) -> Artifacts:
+    nothing: Any = None
+    return Artifacts(Path(), nothing, kernel, nothing, nothing, nothing, 0)
+
+
+def test_guest_that_is_to_wake_is_booted_from_an_elf_file_or_without_firmware() -> None:
+    packed = KernelTree(Path("/vmlinux"), True, "6", None, None, packed=Path("/bzImage"))
+    woken = with_kernel(packed).that_wakes().kernel
+    assert (woken.image, woken.pvh, woken.release) == (Path("/bzImage"), False, "6")
+    assert with_kernel(woken).that_wakes().kernel == woken
+    with pytest.raises(SetupError, match=r"/vmlinux cannot wake.*KERNEL="):
+        with_kernel(KernelTree(Path("/vmlinux"), True, "6", None, None)).that_wakes()
+
+
+def test_image_that_is_booted_as_it_is_passes_for_what_it_was_taken_out_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = make_tree(tmp_path / "build", "6.9.0-own")
+    image = make_image(tmp_path / "vmlinux", "6.9.0-own")
+    assert named_kernel(tmp_path, image, build).packed is None
+    monkeypatch.setattr("vm.kernel.has_pvh_entry", lambda _: True)
+    packed = tmp_path / "bzImage"
+    packed.write_bytes(make_bzimage(gzip.compress(image.read_bytes())))
+    monkeypatch.setattr("vm.kernel.kernel_release", lambda _: "6.9.0-own")
+    kernel = named_kernel(tmp_path / "cache", packed, build)
+    assert (kernel.packed, kernel.pvh) == (packed, True)
+    assert kernel.image != packed
+
+
 def test_file_that_is_no_kernel_is_named(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no kernel")
     with pytest.raises(SetupError, match=r"KERNEL=.*text: .*release; give a bzImage"):
@@ -138,6 +170,9 @@ def test_flavours_of_debians_kernel_do_not_share_a_place(
     full = provide_kernel(tmp_path, lambda line: None, {}, "full")
     assert (cloud.release, full.release) == ("6-cloud-amd64", "6-amd64")
     assert cloud.image != full.image
+    assert [kernel.packed.name for kernel in (cloud, full) if kernel.packed] == [
+        "vmlinuz-6-cloud-amd64", "vmlinuz-6-amd64",
+    ]  # fmt: skip
     assert OneFlavour.asked[3:] == [
         "linux-image-amd64",
         "linux-headers-amd64",

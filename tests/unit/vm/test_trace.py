@@ -42,6 +42,8 @@ FIELDS = {
         ("const struct page_pool * pool", 8, 8), ("unsigned long pfn", 32, 8),
     ),
     "dmabed/head": (("unsigned long __probe_ip", 8, 8), ("u64 data", 16, 8)),
+    "dmabed_sink/sink_hold": (("u64 phys", 8, 8), ("u32 len", 16, 4)),
+    "dmabed_sink/sink_release": (("u64 phys", 8, 8), ("u32 len", 16, 4)),
 }  # fmt: skip
 IDS = {name: 300 + at for at, name in enumerate(FIELDS)}
 
@@ -147,6 +149,8 @@ LIFE = (
     (1, record("dma/dma_alloc", NIC, dma_addr=0xFFFFF000, size=4096)),
     (1, record("dma/dma_free", NIC, dma_addr=0xFFFFC000, size=8192)),
     (1, record("page_pool/page_pool_state_hold", pool=78, pfn=0x1234)),
+    (1, record("dmabed_sink/sink_hold", phys=0x5CB6040, len=1514)),
+    (1, record("dmabed_sink/sink_release", phys=0x5CB6040, len=1514)),
 )
 
 
@@ -165,10 +169,12 @@ def test_event_of_the_kernel_is_misread():
         (NIC, TraceEvent(1008, Traced.ALLOCATED, 0xFFFFF000, 4096)),
         (NIC, TraceEvent(1009, Traced.FREEING, 0xFFFFC000, 8192)),
         ("", TraceEvent(1010, Traced.HOLD, 0x1234, 0, 78)),
+        (None, TraceEvent(1011, Traced.KEPT, 0x5CB6040, 1514)),
+        (None, TraceEvent(1012, Traced.LET_GO, 0x5CB6040, 1514)),
     ]
-    assert assembler.read == 11
+    assert assembler.read == 13
     assert [event.kind for event in batch.of(OTHER)] == [
-        Traced.TABLE, Traced.HEAD, Traced.UNMAPPED, Traced.CLEARED,
+        Traced.TABLE, Traced.HEAD, Traced.UNMAPPED, Traced.CLEARED, Traced.KEPT, Traced.LET_GO,
     ]  # fmt: skip
 
 
