@@ -37,7 +37,7 @@ from vm.checkers import boot_arguments
 from vm.errors import CommandFailed
 from vm.guest import Guest
 from vm.invalidation import settle_invalidation
-from vm.machine import GuestConfig, QemuNic, VfioUserDevice
+from vm.machine import DEFAULT_MSG_TIMEOUT_MS, GuestConfig, QemuNic, VfioUserDevice
 from vm.page_pools import PagePool
 from vm.splats import is_kernels_own
 from vm.trace import BUFFER_KIB, GuestTracer
@@ -324,12 +324,14 @@ async def open_rig(
     qemu_args: Sequence[str] = (),
     faulty: bool = False,
     free_ports: int = 0,
+    msg_timeout_ms: int = DEFAULT_MSG_TIMEOUT_MS,
 ) -> AsyncIterator[Rig]:
     """Boots a guest behind ``iommu`` with the NICs ``nics``; logs and sockets go to ``folder``.
 
     others: NICs of QEMU's own beside ours. loaded: the kernel's modules for them.
     driver: the modules' source. model: of our NICs. qemu_args: appended to QEMU's command line.
     faulty: our NICs can be ordered to misbehave. free_ports: see :class:`vm.machine.GuestConfig`.
+    msg_timeout_ms: see :class:`vm.machine.VfioUserDevice`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     modules = {path.stem: path for path in artifacts.build_module(driver)}
@@ -342,7 +344,7 @@ async def open_rig(
         iommu=iommu,
         memory_mib=vm.memory_mib,
         cpus=vm.cpus,
-        devices=[*(VfioUserDevice(str(spec.socket)) for spec in specs), *others],
+        devices=[*(VfioUserDevice(str(spec.socket), msg_timeout_ms) for spec in specs), *others],
         modules=loaded,
         free_ports=free_ports,
         kernel_args=boot_arguments(artifacts.kernel),

@@ -57,6 +57,15 @@ class Asleep:
         Raises:
             RigError: it is not, in time. CommandFailed: the guest refuses to sleep.
         """
+        await self._rig.guest.beat.acquire()
+        try:
+            await self._fall_asleep()
+        except BaseException:
+            self._rig.guest.beat.release()
+            raise
+        return self
+
+    async def _fall_asleep(self) -> None:
         clock = _Clock(self._rig, "suspend")
         run = self._rig.guest.run(self._sleep.value, timeout_s=None)
         self._command = asyncio.create_task(run)
@@ -70,7 +79,6 @@ class Asleep:
                 raise RigError(f"the guest is not asleep in {_LIMIT_S:g} s; see its console")
             await asyncio.sleep(_POLL_S)
         clock.tell()
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
@@ -81,16 +89,22 @@ class Asleep:
             RigError: it sleeps on.
         """
         assert self._command is not None
-        if kind is not None:
-            self._command.cancel()
-            return
+        try:
+            if kind is None:
+                await self._wake(self._command)
+            else:
+                self._command.cancel()
+        finally:
+            self._rig.guest.beat.release()
+
+    async def _wake(self, command: asyncio.Task[object]) -> None:
         clock = _Clock(self._rig, "resume")
         if self._sleep is Sleep.TO_RAM:
             await self._rig.guest.qmp("system_wakeup")
         else:
             self._rig.guest.write_console(b"\n")
         try:
-            await asyncio.wait_for(self._command, _LIMIT_S * self._rig.patience)
+            await asyncio.wait_for(command, _LIMIT_S * self._rig.patience)
         except TimeoutError as error:
             raise RigError(f"the guest does not wake in {_LIMIT_S:g} s") from error
         clock.tell()

@@ -58,6 +58,9 @@ class Guest:
         #: Seconds from the start of QEMU to the agent's first answer, once it has come.
         self.boot_s = 0.0
         self.patience = artifacts.patience
+        #: Held while a heartbeat is under way. A guest that suspends its console port drops what it
+        #: has not read yet, so whoever sends it to sleep takes it first.
+        self.beat = asyncio.Lock()
         self._log_path = log
         self._hang_after_s = hang_after_s * self.patience
         self._boot_timeout_s = boot_timeout_s * self.patience
@@ -375,7 +378,8 @@ class Guest:
         while True:
             await asyncio.sleep(min(HEARTBEAT_S, self._hang_after_s))
             try:
-                await asyncio.wait_for(self._client.ping(), self._hang_after_s)
+                async with self.beat:
+                    await asyncio.wait_for(self._client.ping(), self._hang_after_s)
             except TimeoutError:
                 what = f"no answer to a heartbeat within {self._hang_after_s} s"
                 self._fail(GuestHung(what, self.console.excerpt()))

@@ -57,7 +57,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "X-50": "vfio-user has no ATS; in RTL check K15: nothing translated that nobody granted",
         "X-54": "no clock, no PTM capability, no timestamp in a completion: nothing to be believed",
         "X-57": "memory fails in the guest, not in the device: fault no-memory, rung in-process",
-        "X-58": "the device's process: rung vm, faults device-killed, -stopped and -restarted",
+        "X-58": "the device's process: rung vm, faults device-killed, -stopped, -late, -restarted",
     }
 )
 """Numbers without a class here, and why, or where else they are."""

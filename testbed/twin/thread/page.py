@@ -53,8 +53,8 @@ In April 2016 kernel developers discussed a "generic page-pool recycle facility"
 Each claim made there is a row here: what was claimed, in our words; what the twin shows; on what
 assumptions. Every number comes from a run. A run is {PACKETS} packets after half as many to warm
 up, on a host with {MEMORY_MIB} MiB of memory and a 3 GHz clock, unless its row says otherwise.
-Polls of 64 packets follow a first one of {Traffic().first_poll}: in step with blocks of 16 or 64 buffers they
-would fill and unmap each as a whole, and show nothing of what its other buffers expose.
+Polls of 64 packets follow a first one of {Traffic().first_poll}: in step with blocks of 16 or 64
+buffers they would fill and unmap each as a whole, and show nothing of what the others in it expose.
 
 Counts are exact and repeat; cycles are counts priced by presets whose numbers name their sources
 ([costs.md](costs.md)); both are for each packet. *Exposed* is memory that the device reaches
