@@ -27,6 +27,8 @@ def test_sound_driver_is_blamed_or_a_packet_damaged(artifacts: Artifacts, tmp_pa
     held = ("reload:page_pool", "socket:4", "rings:64:64", "reload:page_pool")
     legs.append(Leg(60, 1514, 2000, 4, 20, 1, False, tuple(map(Operation.parse, held))))
     legs.append(Leg(60, 60, 2000, 4, 20, 1, False, ()))
+    # A life of which the guest's trace sees all, and whose pools are counted at its end.
+    legs.append(Leg(60, 60, 2000, 4, 20, 1, False, (Operation.parse("trace:page_pool"),)))
     result = asyncio.run(soak(artifacts, tmp_path, "intel-strict", legs, SEED, print))
     assert (result.word, result.violations, result.damaged, result.notes) == ("clean", [], 0, [])
     assert result.rx >= sum(leg.count for leg in legs) and result.tx > 0 and result.late > 0
