@@ -17,6 +17,15 @@ Tell = Callable[[Checked], None]
 Excuse = Callable[[Splat], bool]
 #: What every kernel says on its console: the name under which that is read when it is nothing.
 CONSOLE = "console"
+#: Of an interface: its number, its rings and queues (ethtool says what can be, then what is), and
+#: the pages that the sink holds.
+_LAST = "awk '/^{1}:/ {{{{ n = $2 }}}} END {{{{ print \"{0}\", n }}}}'"
+_ABOUT = (
+    "echo index $(cat /sys/class/net/{0}/ifindex); grep ^held_pages /proc/dmabed_sink;"
+    f" ethtool -g {{0}} | {_LAST.format('ring', 'RX')};"
+    f" ethtool -l {{0}} | {_LAST.format('queues', 'Combined')}"
+)
+_WORD = re.compile(r"^(\w+) (\d+)$", re.M)
 
 
 def tell_console(
@@ -64,11 +73,10 @@ async def count_pools(guest: Guest, interface: str) -> tuple[PoolCounted | None,
     found = await read_page_pools(guest)
     if not found:
         return None, []
-    said = await guest.run(
-        f"cat /sys/class/net/{interface}/ifindex; grep ^held_pages /proc/dmabed_sink", check=False
-    )
-    words = re.match(r"(\d+)\n(?:held_pages (\d+))?", said.stdout)
-    index, held = (int(words[1]), words[2]) if words else (0, None)
+    said = await guest.run(_ABOUT.format(interface), check=False)
+    words = dict(_WORD.findall(said.stdout))
+    index, held = int(words.get("index", 0)), words.get("held_pages")
+    slots = int(words.get("ring", 0)) * int(words.get("queues", 0))
     pools = [pool for pool in found if pool.ifindex == index]
     if not pools or any(pool.detached for pool in pools):
         return None, pools
@@ -76,4 +84,5 @@ async def count_pools(guest: Guest, interface: str) -> tuple[PoolCounted | None,
     stores = sum(n for n in cached if n is not None) if None not in cached else None
     inflight = sum(pool.inflight for pool in pools)
     known = held if stores is not None and guest.config.cpus == 1 else None
-    return PoolCounted(inflight, stores, None if known is None else int(known)), pools
+    with_stack = None if known is None else int(known)
+    return PoolCounted(inflight, stores, with_stack, slots), pools

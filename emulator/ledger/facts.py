@@ -188,13 +188,16 @@ class PoolCounted(Fact):
     """What the driver's page pools say at a quiet moment, in pages.
 
     inflight: mapped by the pools and not released. cached: of them in the pools' own stores, held:
-    with the stack; None where the guest does not tell.
+    with the stack; None where the guest does not tell. slots: receive descriptors of all queues; a
+    driver may have filled those that the device has not looked at yet, for it tells in batches, and
+    the device fetches in batches. None: it has looked at all.
     """
 
     signal: ClassVar[Signal] = Signal.POOL
     inflight: int
     cached: int | None = None
     held: int | None = None
+    slots: int | None = None
 
 
 @dataclass(slots=True)

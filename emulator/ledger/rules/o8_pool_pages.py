@@ -34,16 +34,22 @@ class PoolPagesRule(Rule):
                 + ("a page was freed mapped" if mapped > fact.inflight else "one was unmapped")
             )
             self.report(now_ns, cause, 0, abs(mapped - fact.inflight) << PAGE_SHIFT)
-        if fact.cached is None or fact.held is None:
-            return
-        posted = self._posted()
-        lost = fact.inflight - posted - fact.cached - fact.held
-        if lost:
-            cause = (
-                f"{lost} pages of the pools are nobody's: of {fact.inflight} there are {posted} "
-                f"posted, {fact.cached} cached and {fact.held} with the stack (leak)"
-            )
-            self.report(now_ns, cause, 0, abs(lost) << PAGE_SHIFT)
+        if fact.cached is not None and fact.held is not None:
+            self._judge_out(now_ns, fact, fact.cached, fact.held)
+
+    def _judge_out(self, now_ns: int, fact: PoolCounted, cached: int, held: int) -> None:
+        """Compares what is neither in the pools nor with the stack with what is posted."""
+        posted, out = self._posted(), fact.inflight - cached - held
+        most = max(posted, fact.slots or 0)
+        seen = (
+            f"of {fact.inflight} there are {posted} posted, {cached} cached, {held} with the stack"
+        )
+        if out > most:
+            cause = f"{out - most} pages of the pools are nobody's: {seen} (leak)"
+            self.report(now_ns, cause, 0, (out - most) << PAGE_SHIFT)
+        elif out < posted:
+            cause = f"{posted - out} posted pages of the pools are somebody else's, too: {seen}"
+            self.report(now_ns, cause, 0, (posted - out) << PAGE_SHIFT)
 
     def _mapped(self) -> int:
         live, state = self.state.live, self.state

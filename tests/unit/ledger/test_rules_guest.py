@@ -48,6 +48,7 @@ def test_pool_whose_pages_are_all_accounted_for_is_no_o8(ledger, host):
     receiving(host)
     host.tell(PoolCounted(6))
     host.tell(PoolCounted(6, cached=1, held=3))
+    host.tell(PoolCounted(6, cached=0, held=0, slots=8))  # four that the device has not fetched yet
     assert spoken(ledger) == {}
 
 
@@ -57,6 +58,8 @@ def test_pool_whose_pages_are_all_accounted_for_is_no_o8(ledger, host):
         (PoolCounted(5), "a page was freed mapped"),
         (PoolCounted(7), "one was unmapped"),
         (PoolCounted(6, cached=1, held=2), "1 pages of the pools are nobody's"),
+        (PoolCounted(6, cached=0, held=1, slots=4), "1 pages of the pools are nobody's"),
+        (PoolCounted(6, cached=2, held=3, slots=8), "1 posted pages of the pools are somebody"),
     ],
 )
 def test_page_that_is_nobodys_is_reported_as_o8(ledger, host, count, words):
