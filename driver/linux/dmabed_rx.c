@@ -45,10 +45,15 @@ void dmabed_rx_ring_doorbell(struct dmabed_rx *rx)
 	rx->stats->rx_doorbells++;
 }
 
-/* Fills the ring; a ring that got less than a batch cannot be started. */
+/*
+ * Fills the ring; a ring that got less than a batch cannot be started. Buffers
+ * are worth neither an OOM kill nor more than one reclaim each, under which a
+ * CPU can be stuck for long: polls fetch what is missing.
+ */
 static int dmabed_rx_fill(struct dmabed_rx *rx)
 {
-	rx->ops->refill(rx, dmabed_rx_missing(rx), GFP_KERNEL);
+	rx->ops->refill(rx, dmabed_rx_missing(rx),
+			GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 	return rx->posted - rx->next < rx->batch ? -ENOMEM : 0;
 }
 
