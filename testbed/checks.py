@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from emulator.ledger.facts import Checked, PoolCounted
+from testbed.guest_facts import ethtool_value
 from vm.checker_files import read_checkers
 from vm.checkers import CHECKERS, checkers_of
 from vm.guest import Guest
@@ -17,14 +18,6 @@ Tell = Callable[[Checked], None]
 Excuse = Callable[[Splat], bool]
 #: What every kernel says on its console: the name under which that is read when it is nothing.
 CONSOLE = "console"
-#: Of an interface: its number, its rings and queues (ethtool says what can be, then what is), and
-#: the pages that the sink holds.
-_LAST = "awk '/^{1}:/ {{{{ n = $2 }}}} END {{{{ print \"{0}\", n }}}}'"
-_ABOUT = (
-    "echo index $(cat /sys/class/net/{0}/ifindex); grep ^held_pages /proc/dmabed_sink;"
-    f" ethtool -g {{0}} | {_LAST.format('ring', 'RX')};"
-    f" ethtool -l {{0}} | {_LAST.format('queues', 'Combined')}"
-)
 _WORD = re.compile(r"^(\w+) (\d+)$", re.M)
 
 
@@ -73,7 +66,12 @@ async def count_pools(guest: Guest, interface: str) -> tuple[PoolCounted | None,
     found = await read_page_pools(guest)
     if not found:
         return None, []
-    said = await guest.run(_ABOUT.format(interface), check=False)
+    said = await guest.run(
+        f"echo index $(cat /sys/class/net/{interface}/ifindex); grep ^held_pages /proc/dmabed_sink;"
+        f" echo ring $({ethtool_value('-g', 'RX', interface)});"
+        f" echo queues $({ethtool_value('-l', 'Combined', interface)})",
+        check=False,
+    )
     words = dict(_WORD.findall(said.stdout))
     index, held = int(words.get("index", 0)), words.get("held_pages")
     slots = int(words.get("ring", 0)) * int(words.get("queues", 0))

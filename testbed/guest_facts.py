@@ -55,6 +55,11 @@ def _tell_time(rig: Rig, what: str, took_ns: int) -> None:
         rig.tell(Took(what, took_ns))
 
 
+def ethtool_value(option: str, label: str, interface: str) -> str:
+    """Shell that prints ``label`` of an interface: ethtool says what can be, then what is."""
+    return f"ethtool {option} {interface} | awk '/^{label}:/ {{ n = $2 }} END {{ print n }}'"
+
+
 @dataclass(slots=True)
 class Retained:
     """Frames that the guest's sink keeps from now on, as a slow socket would; ``frames`` at most.

@@ -95,12 +95,8 @@ class Rig:
         await self.await_carrier(self.interface)
 
     def expect(self, strategy: str) -> None:
-        """The ledger is told whether buffers of that ``rx_mode`` stay mapped by design.
-
-        ``bulk_map``, which only the kernel's driver has, unmaps first, as ``map_per_packet`` does.
-        """
-        known = STRATEGIES.get(strategy)
-        kept = known is not None and known.guarantees.mapped_while_read
+        """The ledger is told whether buffers of that ``rx_mode`` stay mapped by design."""
+        kept = STRATEGIES[strategy].guarantees.mapped_while_read
         for name in self.nics:
             self.devices.call("mapped_while_read", name, kept)
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from emulator.faults.fault import Outcome
 from testbed.errors import RigError
 from testbed.faults.vm import Came, FaultGuest
+from testbed.guest_facts import ethtool_value
 from testbed.laboratory import Traffic
 from testbed.rig import GUEST_ADDRESS
 from vm.checkers import can_fail
@@ -28,8 +29,6 @@ _TRAFFIC = Traffic(count=600, rate_pps=1500, flows=8)
 _BACK_S = 60.0
 #: The smallest ring, so that a sweep is over soon.
 _SMALL = 64
-#: ethtool says what can be, then what is.
-_LAST = "END { print n }"
 #: More than probe ever makes allocations.
 _PROBES_MOST = 10_000
 _HOG_S = 6
@@ -70,8 +69,8 @@ def _calls(name: str) -> dict[str, tuple[str, str]]:
     Rings and channels are changed to what they are not, whether or not the last change failed.
     """
     up, down = f"ip link set {name} up", f"ip link set {name} down"
-    rings = f"rings=$(ethtool -g {name} | awk '/^RX:/ {{ n = $2 }} {_LAST}')"
-    pairs = f"pairs=$(ethtool -l {name} | awk '/^Combined/ {{ n = $2 }} {_LAST}')"
+    rings = f"rings=$({ethtool_value('-g', 'RX', name)})"
+    pairs = f"pairs=$({ethtool_value('-l', 'Combined', name)})"
     return {
         "up": (up, down),
         "-G": (f"ethtool -G {name} rx $(({3 * _SMALL} - rings))", f"{up}; {rings}"),
