@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +40,7 @@ from vm.machine import DEFAULT_MSG_TIMEOUT_MS, GuestConfig, QemuNic, VfioUserDev
 from vm.page_pools import PagePool
 from vm.splats import is_kernels_own
 from vm.trace import BUFFER_KIB, GuestTracer
+from vm.waiting import Looks
 
 DRIVER_SOURCE = Path(__file__).parent.parent / "driver" / "linux"
 MAC = bytes.fromhex("02dbed00000a")
@@ -253,6 +253,22 @@ class Rig:
             await asyncio.sleep(_SETTLE_S * self.patience)
         return seen
 
+    async def end_traffic(self, timeout_s: float = 20.0) -> None:
+        """Unplugs what is sent, and returns when the guest has taken all of it that had come.
+
+        Raises:
+            RigError: it has not.
+        """
+        self.devices.call("unplug", "nic")
+        allowed = timeout_s * self.patience
+        async for _ in Looks(allowed, _POLL_S):
+            if self.devices.call("served", "nic").quiet:
+                return
+        raise RigError(
+            f"the driver still has packets to see, or asks for no interrupt, {allowed:g} s"
+            " after the last frame"
+        )
+
     async def receive_for(
         self, seconds: float, warmup: float, traffic: Callable[[int], Traffic]
     ) -> Steady:
@@ -288,21 +304,19 @@ class Rig:
             RigError: the guest does not take them.
         """
         allowed = timeout_s * self.patience
-        deadline = time.monotonic() + allowed
-        while not self.devices.call("sent", name)[1]:
-            if time.monotonic() > deadline:
-                sent = self.devices.call("sent", name)[0]
-                raise RigError(f"the guest took only {sent} frames in {allowed:g} s")
-            await asyncio.sleep(_POLL_S)
+        async for _ in Looks(allowed, _POLL_S):
+            sent, done = self.devices.call("sent", name)
+            if done:
+                return
+        raise RigError(f"the guest took only {sent} frames in {allowed:g} s")
 
     async def exposed(self, wait_s: float = 0.0) -> Exposed:
         """What the device can still reach; waits up to ``wait_s`` for stale mappings to go."""
-        deadline = time.monotonic() + wait_s * self.patience
-        while True:
+        async for _ in Looks(wait_s * self.patience, _POLL_S):
             seen: Exposed = self.devices.call("exposed", "nic")
-            if not seen.open or time.monotonic() > deadline:
-                return seen
-            await asyncio.sleep(_POLL_S)
+            if not seen.open:
+                break
+        return seen
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from emulator.ledger.facts import Took
 from emulator.pci.function import CLOSED_BY_POWER
 from testbed.errors import RigError
 from testbed.host_wait import HostWait
+from vm.waiting import Looks
 
 if TYPE_CHECKING:
     from testbed.rig import Rig
@@ -69,16 +70,15 @@ class Asleep:
         clock = _Clock(self._rig, "suspend")
         run = self._rig.guest.run(self._sleep.value, timeout_s=None)
         self._command = asyncio.create_task(run)
-        deadline = time.monotonic() + _LIMIT_S * self._rig.patience
-        while not await self._sleeps():
+        async for _ in Looks(_LIMIT_S * self._rig.patience, _POLL_S):
+            if await self._sleeps():
+                clock.tell()
+                return
             if self._command.done():
                 await self._command
                 raise RigError("the guest says that it slept, but its NIC was not in D3hot")
-            if time.monotonic() > deadline:
-                self._command.cancel()
-                raise RigError(f"the guest is not asleep in {_LIMIT_S:g} s; see its console")
-            await asyncio.sleep(_POLL_S)
-        clock.tell()
+        self._command.cancel()
+        raise RigError(f"the guest is not asleep in {_LIMIT_S:g} s; see its console")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None

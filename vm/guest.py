@@ -21,6 +21,7 @@ from vm.console import ConsoleLog
 from vm.errors import GuestError, GuestHung, GuestPanicked, QemuDied, VmError
 from vm.machine import Channels, GuestConfig, VfioUserDevice, qemu_arguments
 from vm.process import QemuProcess
+from vm.waiting import Looks
 
 HEARTBEAT_S = 1.0
 _PANIC_GRACE_S = 3.0
@@ -266,12 +267,10 @@ class Guest:
         self, command: str, condition: Callable[[Any], bool], timeout_s: float = 20.0
     ) -> Any:  # noqa: ANN401 - JSON
         """Repeats a query until its answer satisfies `condition` (VmError after `timeout_s`)."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while not condition(answer := await self.qmp(command)):
-            if asyncio.get_running_loop().time() > deadline:
-                raise VmError(f"QMP {command}: still {answer} after {timeout_s} s")
-            await asyncio.sleep(0.01)
-        return answer
+        async for _ in Looks(timeout_s, 0.01):
+            if condition(answer := await self.qmp(command)):
+                return answer
+        raise VmError(f"QMP {command}: still {answer} after {timeout_s} s")
 
     async def plug(
         self, device: VfioUserDevice, device_id: str = "nic", port: str = "free0"

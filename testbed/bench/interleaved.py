@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import statistics
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from testbed.report.progress import RunProgress
 from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, Scenario, frame_length_bytes
 from vm.artifacts import Artifacts
+from vm.waiting import Looks
 
 #: The configuration to compare with, and the one that is compared.
 SIDES: tuple[Iommu, Iommu] = ("none", "intel-strict")
@@ -154,12 +154,11 @@ async def _flow(rig: Rig, seconds: float) -> None:
         RigError: the guest does not take them.
     """
     sent = rig.devices.call("sent", "nic")[0]
-    deadline = time.monotonic() + _FLOW_S
     await asyncio.sleep(seconds)
-    while rig.devices.call("sent", "nic")[0] - sent < _PACKETS_MIN:
-        if time.monotonic() > deadline:
-            raise RigError(f"the guest took fewer than {_PACKETS_MIN} packets in {_FLOW_S} s")
-        await asyncio.sleep(seconds / 8)
+    async for _ in Looks(_FLOW_S - seconds, seconds / 8):
+        if rig.devices.call("sent", "nic")[0] - sent >= _PACKETS_MIN:
+            return
+    raise RigError(f"the guest took fewer than {_PACKETS_MIN} packets in {_FLOW_S} s")
 
 
 def cpu_ns(pid: int) -> int:

@@ -26,6 +26,7 @@ from vm.artifacts import setup
 from vm.errors import VmError
 from vm.guest import Guest
 from vm.machine import GuestConfig, VfioUserDevice
+from vm.waiting import Looks
 
 PACKETS = 1000
 IOMMU: Iommu = "intel-strict"
@@ -99,13 +100,12 @@ async def _send(rig: Rig, packets: int, timeout_s: float = 60.0) -> Received:
     """The guest sends test frames; what came out of the RTL."""
     rig.devices.call("send", "nic", Traffic(count=0))
     await rig.guest.run(f"echo send {rig.interface} {packets} 700 1 > /proc/dmabed_sink")
-    deadline = time.monotonic() + timeout_s
-    while True:
+    async for _ in Looks(timeout_s, 0.1):
         seen: Received = rig.devices.call("received", "nic")
-        if seen.frames >= packets or time.monotonic() > deadline:
-            rig.devices.call("unplug", "nic")
-            return seen
-        await asyncio.sleep(0.1)
+        if seen.frames >= packets:
+            break
+    rig.devices.call("unplug", "nic")
+    return seen
 
 
 def _figures(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from testbed.scenario import Iommu, NicPlan, VmPlan
 from vm.accel import Acceleration
 from vm.artifacts import Artifacts
 from vm.plugin_build import build_plugin, require_plugin
+from vm.waiting import Looks
 
 #: Frames of a burst: 8 polls of 64, fewer than the ring has descriptors.
 BURST = 512
@@ -127,11 +127,11 @@ class CountingGuest:
         before = self._served()
         sent = BURST if self._fate == "forward" else 0
         self.rig.devices.call("send", "nic", Traffic(frame, frame, count=BURST))
-        deadline = time.monotonic() + _BURST_S
-        while not self._done(served := self._served(), before, sent):
-            if time.monotonic() > deadline:
-                raise RigError(f"not done in {_BURST_S} s: {served}; before the burst {before}")
-            await asyncio.sleep(_POLL_S)
+        async for _ in Looks(_BURST_S, _POLL_S):
+            if self._done(served := self._served(), before, sent):
+                break
+        else:
+            raise RigError(f"not done in {_BURST_S} s: {served}; before the burst {before}")
         self.rig.devices.call("unplug", "nic")
 
     @staticmethod

@@ -25,6 +25,7 @@ from testbed.faults.vm import RUNG, Came, FaultGuest
 from vm.errors import GuestError, VmError
 from vm.machine import DEFAULT_MSG_TIMEOUT_MS
 from vm.splats import drivers_fault
+from vm.waiting import Looks
 
 STOPPED_S = 10.0
 #: How long QEMU waits for an answer of a device whose process is stopped by order, in ms. Its own
@@ -53,9 +54,9 @@ async def _inject(guest: FaultGuest, error: str) -> None:
     )
     if not str(said).startswith("OK"):
         raise RigError(f"QEMU did not inject the error: {str(said).strip()}")
-    deadline = time.monotonic() + _HANDLED_S
-    while not await _kernel_said(guest, _HANDLED) and time.monotonic() < deadline:
-        await asyncio.sleep(0.1)
+    async for _ in Looks(_HANDLED_S, 0.1):
+        if await _kernel_said(guest, _HANDLED):
+            return
 
 
 async def aer_non_fatal(guest: FaultGuest) -> Came:
@@ -108,12 +109,12 @@ async def device_late(guest: FaultGuest) -> Came:
             "for f in /sys/kernel/debug/dmabed/*/read_bench; do echo 1 > $f; cat $f; done",
             timeout_s=_BACK_S,
         )
-    deadline = time.monotonic() + _HANDLED_S
-    while not (hung_up := _qemu_said(guest, _HUNG_UP)):
-        if time.monotonic() > deadline:
-            last = rig.guest.qemu_said()[-3:]
-            raise RigError(f"QEMU did not hang up; the read: {said.stdout.strip()}; QEMU: {last}")
-        await asyncio.sleep(0.1)
+    async for _ in Looks(_HANDLED_S, 0.1):
+        if hung_up := _qemu_said(guest, _HUNG_UP):
+            break
+    else:
+        last = rig.guest.qemu_said()[-3:]
+        raise RigError(f"QEMU did not hang up; the read: {said.stdout.strip()}; QEMU: {last}")
     seconds = await guest.remove_driver()
     return Came(Outcome.SURVIVED, f"driver gone in {seconds:.1f} s; QEMU hung up: {hung_up}")
 

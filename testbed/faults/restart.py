@@ -25,6 +25,7 @@ from testbed.faults.vm import NIC, Came, FaultGuest
 from testbed.laboratory import Traffic
 from testbed.rig import GUEST_ADDRESS
 from vm.machine import VfioUserDevice
+from vm.waiting import Looks
 
 PORT = "free0"
 _ACROSS = Traffic(count=4000, rate_pps=2000, flows=8)
@@ -74,15 +75,13 @@ async def kill_device(guest: FaultGuest) -> None:
 
 async def _dead_interface(guest: FaultGuest) -> str:
     """Waits until the interface says that it is dead; what it says."""
-    interface, deadline = guest.rig.interface, time.monotonic() + _NOTICED_S
+    interface = guest.rig.interface
     path = f"/sys/class/net/{interface}/operstate"
-    while True:
+    async for _ in Looks(_NOTICED_S, 0.1):
         said = (await guest.rig.guest.run(f"cat {path}", check=False)).stdout.strip()
         if said != "up":
             return f"interface {said or 'gone'}"
-        if time.monotonic() > deadline:
-            raise RigError(f"{interface} is still up, {_NOTICED_S:.0f} s after its device died")
-        await asyncio.sleep(0.1)
+    raise RigError(f"{interface} is still up, {_NOTICED_S:.0f} s after its device died")
 
 
 async def _working_nic(guest: FaultGuest, began: float) -> float:

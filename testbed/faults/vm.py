@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ from testbed.rig import GUEST_ADDRESS, Rig
 from testbed.scenario import NicPlan
 from vm.errors import CommandTimeout, GuestError, VmError
 from vm.splats import drivers_fault
+from vm.waiting import Looks
 
 RUNG = "vm"
 NIC = NicPlan(queues=2, rx_ring=256, tx_ring=256)
@@ -233,11 +233,10 @@ class FaultGuest:
         Raises:
             RigError: not in time.
         """
-        deadline = time.monotonic() + timeout_s
-        while not await self._answers():
-            if time.monotonic() > deadline:
-                raise RigError(f"no answer to a ping for {timeout_s} s")
-            await asyncio.sleep(0.2)
+        async for _ in Looks(timeout_s, 0.2):
+            if await self._answers():
+                return
+        raise RigError(f"no answer to a ping for {timeout_s} s")
 
     async def _answers(self) -> bool:
         said = await self.rig.guest.run(f"ping -c1 -W1 {PEER_IP}", check=False)

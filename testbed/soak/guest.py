@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from testbed.scenario import RX_MODES
 from testbed.soak.plan import Kind, Leg, Operation
 from vm.agent_client import OnOutput, Result
 from vm.splats import Splat, is_kernels_own
+from vm.waiting import Looks
 
 HOLDER = "/tmp/holder"
 MTU = 9000
@@ -150,12 +150,13 @@ class SoakGuest:
         Raises:
             RigError: there is no end to it.
         """
-        before, deadline = None, time.monotonic() + _BURST_S
-        while (now := self.rig.devices.call("activity", "nic")) != before:
-            if time.monotonic() > deadline:
-                raise RigError(f"the NIC is not quiet {_BURST_S} s after its last frame")
+        before = None
+        async for _ in Looks(_BURST_S, _SETTLE_S):
+            now = self.rig.devices.call("activity", "nic")
+            if now == before:
+                return
             before = now
-            await asyncio.sleep(_SETTLE_S)
+        raise RigError(f"the NIC is not quiet {_BURST_S} s after its last frame")
 
     # ------------------------------------------------------------------ operations
     async def _do(self, operation: Operation) -> None:

@@ -356,8 +356,7 @@ def test_rings_and_channels_cannot_be_changed_under_traffic(play):
             "-L {i} combined 1",
         ):
             await rig.guest.run("ethtool " + change.format(i=rig.interface))
-        rig.devices.call("unplug", "nic")
-        await asyncio.sleep(0.2)
+        await rig.end_traffic()
         steady = await rig.receive(Traffic(count=2000))
         assert (steady.reception.packets, steady.reception.errors) == (2000, 0)
         await released(rig)
@@ -396,8 +395,7 @@ def test_50_link_flaps_under_traffic_leave_something_behind(play):
             rig.devices.call("link", "nic", True)
             await asyncio.sleep(0.01)
         await rig.await_carrier(rig.interface)
-        rig.devices.call("unplug", "nic")
-        await asyncio.sleep(0.2)
+        await rig.end_traffic()
         steady = await rig.receive(Traffic(count=5000, flows=4))
         assert (steady.reception.packets, steady.reception.errors) == (5000, 0)
         assert (steady.counts["maps"], steady.counts["unmaps"]) == (0, 0)

@@ -99,8 +99,7 @@ def test_reset_under_traffic_loses_a_buffer_of_some_strategy(artifacts: Artifact
                 rig.devices.call("send", "nic", Traffic(60, 1514, rate_pps=2000))
                 for entries in (64, 128):
                     await rig.guest.run(f"ethtool -G {rig.interface} rx {entries}")
-                rig.devices.call("unplug", "nic")
-                await asyncio.sleep(0.1)
+                await rig.end_traffic()
                 steady = await rig.receive(Traffic(count=300))
                 assert (steady.reception.packets, steady.reception.errors) == (300, 0)
             await rig.unload()

@@ -35,7 +35,7 @@ async def slept(rig: Rig, sleep: Sleep, own_domain: bool) -> None:
             assert (exposed.live == 0) == own_domain, "the NIC keeps memory while asleep"
             await asyncio.sleep(0.1)
             assert rig.devices.call("activity", "nic") == written, "the NIC is awake"
-        rig.devices.call("unplug", "nic")
+        await rig.end_traffic()
         await rig.await_carrier(rig.interface)
         reception = (await rig.receive(Traffic(count=FRAMES, flows=8))).reception
         assert (reception.packets, reception.errors) == (FRAMES, 0)
