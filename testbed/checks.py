@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from emulator.ledger.facts import Checked, PoolCounted
 from testbed.guest_facts import ethtool_value
+from testbed.sink import FILE as SINK
 from vm.checker_files import read_checkers
 from vm.checkers import CHECKERS, checkers_of
 from vm.guest import Guest
@@ -67,7 +68,7 @@ async def count_pools(guest: Guest, interface: str) -> tuple[PoolCounted | None,
     if not found:
         return None, []
     said = await guest.run(
-        f"echo index $(cat /sys/class/net/{interface}/ifindex); grep ^held_pages /proc/dmabed_sink;"
+        f"echo index $(cat /sys/class/net/{interface}/ifindex); grep ^held_pages {SINK};"
         f" echo ring $({ethtool_value('-g', 'RX', interface)});"
         f" echo queues $({ethtool_value('-l', 'Combined', interface)})",
         check=False,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 #: Prints the guest's CLOCK_MONOTONIC in ns; /proc/uptime counts in 10 ms.
 _CLOCK = "grep -m1 -o 'now at [0-9]*' /proc/timer_list"
 _NOW = re.compile(r"^now at (\d+)$", re.M)
-_LATE = re.compile(r"^late_(frames|changed) (\d+)$", re.M)
-_HOLD = "/sys/module/dmabed_sink/parameters/hold"
 
 
 async def timed(
@@ -72,18 +70,15 @@ class Retained:
 
     async def begin(self) -> None:
         """Keeps what comes."""
-        await self.rig.guest.run(f"echo {self.frames} > {_HOLD}")
+        await self.rig.sink.hold(self.frames)
 
     async def end(self) -> PayloadChecked:
         """Each of them is looked at again, byte by byte, and let go; the ledger is told."""
-        before = await self._counted()
-        await self.rig.guest.run(f"echo 0 > {_HOLD}; echo release > /proc/dmabed_sink")
-        after = await self._counted()
-        frames, changed = (after[name] - before[name] for name in ("frames", "changed"))
+        sink = self.rig.sink
+        before = await sink.late()
+        await sink.hold(0)
+        await sink.release()
+        frames, changed = (now - then for now, then in zip(await sink.late(), before, strict=True))
         fact = PayloadChecked(frames, changed, "kept by the guest's sink")
         self.rig.tell(fact)
         return fact
-
-    async def _counted(self) -> dict[str, int]:
-        said = await self.rig.guest.run("cat /proc/dmabed_sink")
-        return {name: int(value) for name, value in _LATE.findall(said.stdout)}

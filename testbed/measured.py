@@ -38,3 +38,9 @@ class Steady:
 
     reception: Reception
     counts: dict[str, Any]
+
+
+def key_values(text: str) -> dict[str, str]:
+    """What ``key value key value ...`` says, over any number of lines."""
+    words = text.split()
+    return dict(zip(words[::2], words[1::2], strict=False))

@@ -27,8 +27,9 @@ from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.guest_facts import timed
 from testbed.laboratory import Exposed, Traffic
-from testbed.measured import MapTimes, Reception, Steady
+from testbed.measured import MapTimes, Reception, Steady, key_values
 from testbed.scenario import Iommu, NicPlan, VmPlan
+from testbed.sink import Sink
 from testbed.trace_stream import Devices, TraceStream
 from vm.artifacts import Artifacts
 from vm.checker_files import prepare_checkers
@@ -73,6 +74,7 @@ class Rig:
     ) -> None:
         self.guest, self.devices = guest, devices
         self.modules, self.nics = modules, tuple(nics)
+        self.sink = Sink(guest)
         self.specs: tuple[NicSpec, ...] = ()
         self.policy = Policy()
         self.interface = ""
@@ -104,10 +106,6 @@ class Rig:
         """Interface down, driver gone: the guest has given everything back."""
         await timed(self, "ifdown", f"ip link set {self.interface} down")
         await timed(self, "remove", "rmmod dmabed_nic")
-
-    async def verify(self, on: bool) -> None:
-        """Whether the sink checks each byte from now on, or only counts."""
-        await self.guest.run(f"echo {int(on)} > /sys/module/dmabed_sink/parameters/verify")
 
     async def load_sink(self, verify: bool) -> None:
         """The module that counts, and with ``verify`` checks, every test frame that arrives."""
@@ -208,7 +206,7 @@ class Rig:
         """Times ``pairs`` maps and unmaps of one page for the device, in the guest."""
         bench = "/sys/kernel/debug/dmabed/*/map_bench"
         said = await self.guest.run(f"for f in {bench}; do echo {pairs} > $f; cat $f; done")
-        values = _pairs(said.stdout)
+        values = key_values(said.stdout)
         names = ("map_ns_avg", "unmap_ns_avg", "map_ns_p50", "unmap_ns_p50")
         return MapTimes(*(float(values[name]) for name in names))
 
@@ -216,7 +214,7 @@ class Rig:
         """Median ns of ``reads`` register reads, as the guest feels them."""
         bench = "/sys/kernel/debug/dmabed/*/read_bench"
         said = await self.guest.run(f"for f in {bench}; do echo {reads} > $f; cat $f; done")
-        return float(_pairs(said.stdout)["read_ns_p50"])
+        return float(key_values(said.stdout)["read_ns_p50"])
 
     async def latency(self, model: LatencyModel) -> None:
         """How long the IOMMU takes from now on."""
@@ -227,7 +225,7 @@ class Rig:
 
         The device's counts run from quiet to quiet, so that they are exact.
         """
-        await self.guest.run("echo reset > /proc/dmabed_sink")
+        await self.sink.reset()
         self.devices.call("window_begin", "nic")
         self.devices.call("send", "nic", traffic)
         await self.all_sent(timeout_s)
@@ -244,7 +242,7 @@ class Rig:
         before, idle = -1, 0
         while True:
             await asyncio.sleep(_SETTLE_S * self.patience)
-            seen = await self.reception()
+            seen = await self.sink.reception(self.interface)
             idle = idle + 1 if seen.packets == before else 0
             if seen.packets >= count or idle == _IDLE_LOOKS:
                 break
@@ -281,18 +279,6 @@ class Rig:
             rate = trial.reception.packets_per_second
         return await self.receive(
             traffic(max(int(rate * seconds), 500)), timeout_s=60 + 4 * seconds
-        )
-
-    async def reception(self) -> Reception:
-        """What the sink has counted since its last reset."""
-        said = (await self.guest.run("cat /proc/dmabed_sink")).stdout
-        values = _pairs(said.partition(f"device {self.interface}\n")[2].partition("device ")[0])
-        errors = ("bad_magic", "bad_payload", "late_start", "gaps", "reordered", "duplicates")
-        return Reception(
-            packets=int(values.get("packets", 0)),
-            seconds=(int(values.get("last_ns", 0)) - int(values.get("first_ns", 0))) / 1e9,
-            errors=sum(int(values.get(name, 0)) for name in errors),
-            short=int(values.get("small", 0)),
         )
 
     async def all_sent(self, timeout_s: float, name: str = "nic") -> None:
@@ -379,9 +365,3 @@ async def open_rig(
 
 def _mac(index: int) -> bytes:
     return MAC[:5] + bytes([MAC[5] + index])
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """``key value key value ...``, over any number of lines."""
-    words = text.split()
-    return dict(zip(words[::2], words[1::2], strict=False))

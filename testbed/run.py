@@ -127,9 +127,9 @@ class ScenarioRun:
 
     async def _checked(self, rig: Rig, frame_bytes: int) -> Reception:
         """Some packets of which the guest checks every byte, before those that are timed."""
-        await rig.verify(True)
+        await rig.sink.verify(True)
         checked = await rig.receive(self._traffic(frame_bytes)(_CHECKED))
-        await rig.verify(False)
+        await rig.sink.verify(False)
         return checked.reception
 
     async def _steady(self, rig: Rig, frame_bytes: int, matrix: CaseMatrix) -> Steady:

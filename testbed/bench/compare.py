@@ -222,10 +222,9 @@ class _BenchRig:
 
     async def _count(self, interface: str, plan: BenchPlan) -> float:
         await asyncio.sleep(plan.warmup_seconds)
-        await self._rig.guest.run("echo reset > /proc/dmabed_sink")
+        await self._rig.sink.reset()
         await asyncio.sleep(plan.seconds)
-        self._rig.interface = interface
-        return (await self._rig.reception()).packets_per_second
+        return (await self._rig.sink.reception(interface)).packets_per_second
 
     async def _interface(self, mac: str) -> str:
         said = await self._rig.guest.run(f"grep -l {mac} /sys/class/net/*/address")

@@ -99,7 +99,7 @@ async def _traffic(rig: Rig, packets: int, then: Callable[[Rig], Awaitable[None]
 async def _send(rig: Rig, packets: int, timeout_s: float = 60.0) -> Received:
     """The guest sends test frames; what came out of the RTL."""
     rig.devices.call("send", "nic", Traffic(count=0))
-    await rig.guest.run(f"echo send {rig.interface} {packets} 700 1 > /proc/dmabed_sink")
+    await rig.sink.send(rig.interface, packets, 700)
     async for _ in Looks(timeout_s, 0.1):
         seen: Received = rig.devices.call("received", "nic")
         if seen.frames >= packets:

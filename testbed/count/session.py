@@ -83,9 +83,7 @@ class CountingGuest:
         """Switches the driver to ``mode``, and all packets to ``fate``."""
         if self._up != (mode, fate == "drop"):
             await self._bring_up(mode, fate == "drop")
-        await self.rig.guest.run(
-            f"echo {int(fate == 'forward')} > /sys/module/dmabed_sink/parameters/echo"
-        )
+        await self.rig.sink.echo(fate == "forward")
         self._fate = fate
 
     async def _bring_up(self, mode: Mode, discard: bool) -> None:

@@ -201,7 +201,7 @@ class FaultGuest:
         finally:
             rig.devices.call("disarm", "nic")
             rig.devices.call("unplug", "nic")
-        self._damaged += await self._bad_payloads()
+        self._damaged += await self.rig.sink.damaged()
         await self.clean_traffic()
         return max(calls)
 
@@ -220,12 +220,6 @@ class FaultGuest:
         reception = steady.reception
         if reception.packets != _AGAIN or reception.errors:
             raise RigError(f"of {_AGAIN} frames after the fault came {reception}")
-
-    async def _bad_payloads(self) -> int:
-        """Frames the sink found damaged since its last reset."""
-        said = (await self.rig.guest.run("cat /proc/dmabed_sink")).stdout.split()
-        counts = itertools.pairwise(said)
-        return sum(int(n) for name, n in counts if name in ("bad_payload", "bad_magic"))
 
     async def answered(self, timeout_s: float) -> None:
         """Returns when the peer answers a ping.

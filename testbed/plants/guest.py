@@ -109,9 +109,9 @@ async def _scene(rig: Rig, bug: PlantedBug) -> None:
     if bug.number == POOL_OF_TWO:
         for interface in await rig.interfaces():
             await run(f"ip link set {interface} up")
-    await run("echo reset > /proc/dmabed_sink")
+    await rig.sink.reset()
     if bug.scene is Scene.HOLD:
-        await run("echo 20 > /sys/module/dmabed_sink/parameters/hold")
+        await rig.sink.hold(20)
     if bug.scene is Scene.LIES:
         call("lie", "nic", True)
     late = Retained(rig, FRAMES) if bug.scene is Scene.LATE else None
@@ -126,14 +126,14 @@ async def _scene(rig: Rig, bug: PlantedBug) -> None:
         await rig.all_sent(20)
     call("unplug", "nic")
     if bug.scene is Scene.SEND:
-        await run(f"echo send {rig.interface} 3 1400 1 frags > /proc/dmabed_sink")
+        await rig.sink.send(rig.interface, 3, 1400, fragmented=True)
     if bug.scene is Scene.RELOAD:
         await run(f"ethtool -G {rig.interface} rx 128", check=False)
     await asyncio.sleep(0.1)
     if late:
         await late.end()
     await _unload(rig)
-    await run("echo 0 > /sys/module/dmabed_sink/parameters/hold")
+    await rig.sink.hold(0)
 
 
 async def _unload(rig: Rig) -> None:

@@ -36,7 +36,6 @@ _KEPT = 40
 _OTHER_PPS = 20
 #: What the kernel says of a pool whose pages somebody has for more than a minute: here a socket.
 _HELD_FOR_LONG = re.compile(r"stalled pool|page_pool_release_retry")
-_DAMAGE = re.compile(r"^bad_(?:magic|payload) (\d+)$", re.M)
 
 
 def _expected(splat: Splat) -> bool:
@@ -88,7 +87,7 @@ class SoakGuest:
         """One leg; the ledger is asked, and told what the guest knows, at its end."""
         self._seed += 1
         self.tally.legs += 1
-        await self._run(f"echo {int(leg.echo)} > /sys/module/dmabed_sink/parameters/echo")
+        await self.rig.sink.echo(leg.echo)
         for operation in leg.during:
             self._flow(leg)
             await self._do(operation)
@@ -224,9 +223,7 @@ class SoakGuest:
 
     async def _send_frames(self, operation: Operation) -> None:
         count, size = operation.numbers
-        pieces = "frags" if count % 2 else ""
-        order = f"send {self.rig.interface} {count} {size} 3 {pieces}"
-        await self._run(f"echo {order} > /proc/dmabed_sink")
+        await self.rig.sink.send(self.rig.interface, count, size, 3, fragmented=count % 2 == 1)
 
     async def _open_socket(self, operation: Operation) -> None:
         """Returns when the socket takes frames."""
@@ -293,8 +290,8 @@ class SoakGuest:
         """At a quiet moment."""
         await self._let_go()
         await self._read_sockets(READ_AFTER)
-        said = (await self._run("cat /proc/dmabed_sink; echo reset > /proc/dmabed_sink")).stdout
-        self.tally.damaged += sum(map(int, _DAMAGE.findall(said)))
+        self.tally.damaged += await self.rig.sink.damaged()
+        await self.rig.sink.reset()
         await self._count_pool()
         await self._tell_complaints()
         self._unplug()

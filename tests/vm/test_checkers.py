@@ -208,13 +208,13 @@ def test_page_of_a_pool_is_nobodys_and_nothing_is_said(
         async with open_rig(artifacts, "intel-strict", tmp_path, vm, SMALL) as rig:
             await rig.load_sink(verify=True)
             await rig.load("page_pool", SMALL)
-            await rig.guest.run(f"echo {HELD} > /sys/module/dmabed_sink/parameters/hold")
+            await rig.sink.hold(HELD)
             await rig.receive(Traffic(60, 1514, count=500))
             (holding,) = await rig.count_pools()
             said = (await rig.guest.run(f"ethtool -S {rig.interface}")).stdout
             inflight = re.search(r"q0_rx_pool_inflight: (\d+)", said)
             assert inflight and holding.inflight == int(inflight[1])
-            await rig.guest.run("echo release > /proc/dmabed_sink")
+            await rig.sink.release()
             (released,) = await rig.count_pools()
             if counts:
                 ring = 64

@@ -212,8 +212,8 @@ def test_payload_or_order_is_damaged_on_the_way_out_of_the_guest(play, strategy:
         await rig.load(strategy, small_nic())
         await rig.guest.run(f"ip link set {rig.interface} mtu 9000")
         rig.devices.call("send", "nic", Traffic(count=0))
-        for order in ("5000 60 1", "2000 1514 2", "500 9014 3", "500 9014 4 frags"):
-            await rig.guest.run(f"echo send {rig.interface} {order} > /proc/dmabed_sink")
+        for order in ((5000, 60, 1), (2000, 1514, 2), (500, 9014, 3), (500, 9014, 4, True)):
+            await rig.sink.send(rig.interface, *order)
         await asyncio.sleep(0.3)
         received = rig.devices.call("received", "nic")
         assert (received.frames, received.corrupt, received.misordered) == (8000, 0, 0)
@@ -243,7 +243,7 @@ def test_pcap_that_comes_back_from_the_guest_differs_from_the_one_sent(
 
     async def scene(rig: Rig) -> None:
         await rig.load_sink(verify=False)
-        await rig.guest.run("echo 1 > /sys/module/dmabed_sink/parameters/echo")
+        await rig.sink.echo(True)
         # The distribution's default, fq_codel, drops what waits for long; that is its job.
         await rig.guest.run("echo pfifo_fast > /proc/sys/net/core/default_qdisc")
         await rig.load(strategy, small_nic())
@@ -280,15 +280,14 @@ def test_two_nics_in_one_guest_reach_each_others_memory(artifacts: Artifacts, tm
             for interface in interfaces:
                 await rig.guest.run(f"ip link set {interface} up")
                 await rig.await_carrier(interface)
-            await rig.guest.run("echo reset > /proc/dmabed_sink")
+            await rig.sink.reset()
             for name in nics:
                 rig.devices.call("send", name, Traffic(60, 1514, 5000, flows=2))
             for name in nics:
                 await rig.all_sent(30, name)
             await asyncio.sleep(0.3)
             for interface in interfaces:
-                rig.interface = interface
-                seen = await rig.reception()
+                seen = await rig.sink.reception(interface)
                 assert (seen.packets, seen.errors) == (5000, 0)
             await rig.guest.rmmod("dmabed_nic")
             verdict = rig.devices.call("verdict")

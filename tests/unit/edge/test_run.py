@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from emulator.ledger.rules.o18_amortisation import Amortisation
 from testbed.laboratory import Exposed, Traffic
 from testbed.measured import MapTimes, Reception, Steady
 from testbed.results import CaseResult, CurvePoint
-from testbed.rig import Rig, _pairs
 from testbed.run import _case_result, _curve_point, _with_ratios, constant_model, preset_model
 from testbed.scenario import Case, CurvePlan, known_presets
 
@@ -163,43 +161,6 @@ def test_rate_counts_intervals_not_packets() -> None:
 @pytest.mark.parametrize(("packets", "seconds"), [(0, 0.0), (1, 0.0), (2, 0.0), (1, 5.0)])
 def test_rate_of_too_few_packets_is_zero(packets: int, seconds: float) -> None:
     assert Reception(packets, seconds, 0, 0).packets_per_second == 0.0
-
-
-def test_pairs_are_read_over_lines() -> None:
-    assert _pairs("map_ns_avg 12\nunmap_ns_avg 34 x 5\n") == {
-        "map_ns_avg": "12", "unmap_ns_avg": "34", "x": "5",
-    }  # fmt: skip
-    assert _pairs("") == {}
-
-
-class FakeGuest:
-    """Answers every command with ``stdout``."""
-
-    patience = 1
-
-    def __init__(self, stdout: str) -> None:
-        self.stdout = stdout
-
-    async def run(self, command: str, **options: object) -> FakeGuest:
-        return self
-
-
-async def reception_of(text: str, interface: str) -> Reception:
-    rig = Rig(FakeGuest(text), None, {})  # type: ignore[arg-type]
-    rig.interface = interface
-    return await rig.reception()
-
-
-def test_sink_of_another_interface_is_not_counted() -> None:
-    text = (
-        "device eth10\npackets 7 first_ns 1000000000 last_ns 3000000000 small 2\n"
-        "bad_payload 1 gaps 2\n"
-        "device eth1\npackets 5 first_ns 0 last_ns 9 gaps 9\n"
-    )
-    seen = asyncio.run(reception_of(text, "eth10"))
-    assert seen == Reception(packets=7, seconds=2.0, errors=3, short=2)
-    assert asyncio.run(reception_of(text, "eth1")).packets == 5
-    assert asyncio.run(reception_of(text, "eth0")).packets == 0
 
 
 def test_traffic_is_sent_in_the_asked_number_size_and_order() -> None:

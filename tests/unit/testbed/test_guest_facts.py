@@ -14,6 +14,7 @@ from emulator.ledger.facts import PayloadChecked, Took
 from testbed import guest_facts
 from testbed.guest_facts import Retained, timed
 from testbed.rig import Rig
+from testbed.sink import Sink
 from vm.errors import CommandFailed, CommandTimeout
 
 
@@ -25,6 +26,7 @@ class FakeRig:
         self.said, self.asked, self.facts = list(said), [], []
         pid = os.getpid()
         self.guest = SimpleNamespace(run=self.run, pid=pid)
+        self.sink = Sink(self.guest)  # type: ignore[arg-type]
         self.devices = SimpleNamespace(call=self.call, pid=pid, alive=True)
 
     tell = Rig.tell
@@ -83,7 +85,7 @@ def test_driver_cannot_be_timed_once_its_device_has_died() -> None:
 def test_frames_kept_before_are_counted_again_or_a_change_is_not_told() -> None:
     before = "sent_packets 3\nlate_frames 100\nlate_changed 2\ndevice eth0\npackets 5\n"
     after = "sent_packets 3\nlate_frames 140\nlate_changed 3\ndevice eth0\npackets 9\n"
-    rig = FakeRig("", before, "", after)
+    rig = FakeRig("", before, "", "", after)
 
     async def scene() -> PayloadChecked:
         retained = Retained(rig, 40)  # type: ignore[arg-type]
@@ -92,4 +94,5 @@ def test_frames_kept_before_are_counted_again_or_a_change_is_not_told() -> None:
 
     fact = asyncio.run(scene())
     assert (fact.frames, fact.changed) == (40, 1) and rig.facts == [fact]
-    assert "echo 40 >" in rig.asked[0] and "echo release > /proc/dmabed_sink" in rig.asked[2]
+    assert "echo 40 >" in rig.asked[0] and "echo 0 >" in rig.asked[2]
+    assert rig.asked[3] == "echo release > /proc/dmabed_sink"
