@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     shell.add_argument("--iommu", choices=ALL_IOMMUS, default="intel-strict")
     shell.add_argument("--rx-mode", choices=RX_MODES, default="page_pool")
     shell.set_defaults(action=lambda chosen: asyncio.run(guest_shell(chosen.iommu, chosen.rx_mode)))
-    add_fault_actions(actions)
+    add_fault_actions(actions, OUT)
 
     plants = actions.add_parser("plants", help="plant bugs in the driver and see them caught")
     plants.add_argument("--rung", choices=("twin", "vm", "both"), default="both")

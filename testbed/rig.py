@@ -55,8 +55,9 @@ _TRIAL = 500
 #: After the last packet: the driver's last refill, and under a lazy IOMMU the flush queue's
 #: timer (10 ms, drivers/iommu/dma-iommu.c), with room for a guest under emulation.
 _SETTLE_S = 0.1
-#: Looks at a sink that counts nothing more before it is believed to be done.
-_IDLE_LOOKS = 10
+#: Between two looks at a sink, and how many see nothing new before it is believed to be done.
+_LOOK_S = 0.05
+_IDLE_LOOKS = 20
 
 
 class Rig:
@@ -240,32 +241,32 @@ class Rig:
         A busy host's guest may be slow: what it has not counted yet is not lost.
         """
         before, idle = -1, 0
-        while True:
-            await asyncio.sleep(_SETTLE_S * self.patience)
-            seen = await self.sink.reception(self.interface)
-            idle = idle + 1 if seen.packets == before else 0
-            if seen.packets >= count or idle == _IDLE_LOOKS:
+        while idle < _IDLE_LOOKS:
+            await asyncio.sleep(_LOOK_S * self.patience)
+            now = (await self.sink.reception(self.interface)).packets
+            if now >= count:
                 break
-            before = seen.packets
-        if before >= 0:  # the last came just now
-            await asyncio.sleep(_SETTLE_S * self.patience)
-        return seen
+            before, idle = now, idle + 1 if now == before else 0
+        # By its own clock: a guest that stood still meanwhile has had none of the host's time.
+        await self.guest.run(f"sleep {_SETTLE_S * self.patience}")
+        return await self.sink.reception(self.interface)
 
-    async def end_traffic(self, timeout_s: float = 20.0) -> None:
-        """Unplugs what is sent, and returns when the guest has taken all of it that had come.
+    async def end_traffic(self, name: str = "nic", timeout_s: float = 20.0) -> None:
+        """Unplugs what is sent at ``name``; see :meth:`quiet`."""
+        self.devices.call("unplug", name)
+        await self.quiet(name, timeout_s)
+
+    async def quiet(self, name: str = "nic", timeout_s: float = 20.0) -> None:
+        """Returns when the guest has taken all that came to ``name``, and all it sends is out.
 
         Raises:
-            RigError: it has not.
+            RigError: there is no end to it.
         """
-        self.devices.call("unplug", "nic")
         allowed = timeout_s * self.patience
         async for _ in Looks(allowed, _POLL_S):
-            if self.devices.call("served", "nic").quiet:
+            if self.devices.call("served", name).quiet:
                 return
-        raise RigError(
-            f"the driver still has packets to see, or asks for no interrupt, {allowed:g} s"
-            " after the last frame"
-        )
+        raise RigError(f"{name}: for {allowed:g} s the driver did not wait for another packet")
 
     async def receive_for(
         self, seconds: float, warmup: float, traffic: Callable[[int], Traffic]

@@ -30,7 +30,8 @@ class Exposure:
     mapped_bytes, beside_bytes: asked of the guest's DMA API in a trace, and reachable beside them.
     heads: skb heads built where the device could write. unmap_latency: as histogram, of requests.
     traced, trace_lost: events of the guest's tracer that were told, and that are missing.
-    clock_error_ns: how far the guest's times may be off.
+    clock_error_ns: how far the guest's times may be off. prompt: mappings that were gone when the
+    guest said so, or so soon afterwards.
     """
 
     device: str
@@ -51,6 +52,7 @@ class Exposure:
     traced: int = 0
     trace_lost: int = 0
     clock_error_ns: int = 0
+    prompt: int = 0
     unmap_latency: list[tuple[int, int]] = field(default_factory=list)
 
     @classmethod
@@ -84,6 +86,7 @@ class Exposure:
             traced=device.state.traced,
             trace_lost=device.state.trace_lost,
             clock_error_ns=device.state.clock_error_ns,
+            prompt=ended.prompt,
             unmap_latency=[] if window is None else _bounds(window.latency),
         )
 

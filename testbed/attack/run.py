@@ -16,16 +16,19 @@ from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, RxMode, VmPlan
 from vm.artifacts import Artifacts
 from vm.module_build import build_program
+from vm.waiting import Looks
 
 ATTACKED: tuple[Iommu, ...] = (
     "virtio-lazy", "virtio-strict", "intel-lazy", "intel-strict", "amd-lazy", "amd-strict",
 )  # fmt: skip
 VICTIM = Path(__file__).parent / "victim.c"
 VICTIM_PAGES = 256
-ROUNDS = 4
+ROUNDS = 12
 #: An IOMMU that takes its time for an invalidation. On a busy host the guest would otherwise often
 #: be slower to reuse the memory than its flush queue, whose timer runs for 10 ms, is to unmap it.
 UNMAP_US = 1000
+#: The attacker ends by itself after 5 s.
+_OVER_S = 8.0
 _RINGS = NicPlan(queues=1, rx_ring=128, tx_ring=64)
 
 
@@ -96,10 +99,13 @@ async def _attack(rig: Rig, victim: str, known: Outcome) -> Outcome:
     """The victim takes the interface down and its memory over; the NIC writes there."""
     rig.devices.call("attack", "nic")
     said = await rig.guest.run(f"{victim} {rig.interface} {VICTIM_PAGES}")
-    attack: Attack = rig.devices.call("attacked", "nic")
-    exposed = await rig.exposed()
-    if not attack.over:
+    async for _ in Looks(_OVER_S, 0.05):
+        attack: Attack = rig.devices.call("attacked", "nic")
+        if attack.over:
+            break
+    else:
         raise RigError("the attack is not over; the guest keeps its mappings for seconds")
+    exposed = await rig.exposed()
     lines = {line.split()[0]: line.split()[1:] for line in said.stdout.splitlines()}
     arrived = int(lines["changed"][0])
     return replace(

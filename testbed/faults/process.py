@@ -47,23 +47,28 @@ class Play(NamedTuple):
     act: Callable[[FaultGuest], Awaitable[Came]]
 
 
-async def _inject(guest: FaultGuest, error: str) -> None:
-    """Injects ``error`` and returns when the kernel has done what it does about it."""
+async def _inject(guest: FaultGuest, error: str) -> str:
+    """Injects ``error``; what the kernel says when it has done what it does about it.
+
+    Raises:
+        RigError: QEMU does not inject it, or the kernel says nothing in time.
+    """
     said = await guest.rig.guest.qmp(
         "human-monitor-command", {"command-line": f"pcie_aer_inject_error port0 {error}"}
     )
     if not str(said).startswith("OK"):
         raise RigError(f"QEMU did not inject the error: {str(said).strip()}")
-    async for _ in Looks(_HANDLED_S, 0.1):
-        if await _kernel_said(guest, _HANDLED):
-            return
+    async for _ in Looks(_HANDLED_S * guest.rig.patience, 0.1):
+        if said := await _kernel_said(guest, _HANDLED):
+            return said
+    raise RigError(f"the kernel did not handle {error}; has it CONFIG_PCIEAER?")
 
 
 async def aer_non_fatal(guest: FaultGuest) -> Came:
     """A completion timeout at the root port, by QEMU: the driver's handlers run, all three."""
-    await _inject(guest, "COMP_TIME")
+    said = await _inject(guest, "COMP_TIME")
     await guest.answered(_BACK_S)
-    return Came(Outcome.RECOVERED, await _kernel_said(guest, _HANDLED))
+    return Came(Outcome.RECOVERED, said)
 
 
 async def aer_fatal(guest: FaultGuest) -> Came:

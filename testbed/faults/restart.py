@@ -23,14 +23,14 @@ from testbed.device_process import DeviceProcess
 from testbed.errors import RigError
 from testbed.faults.vm import NIC, Came, FaultGuest
 from testbed.laboratory import Traffic
-from testbed.rig import GUEST_ADDRESS
+from testbed.rig import GUEST_ADDRESS, Rig
 from vm.machine import VfioUserDevice
 from vm.waiting import Looks
 
 PORT = "free0"
 _ACROSS = Traffic(count=4000, rate_pps=2000, flows=8)
 _SOON_S = 0.5
-#: Until the device has read what was written last, and QEMU the end of its socket.
+#: Until the device has nothing more to do, and until QEMU has read the end of its socket.
 _SEEN_S = 0.5
 _NOTICED_S = 15.0
 _BACK_S = 30.0
@@ -67,10 +67,21 @@ async def kill_device(guest: FaultGuest) -> None:
     """Kills the device's process between two instructions of the guest."""
     machine = guest.rig.guest
     await machine.qmp("stop")
-    await asyncio.sleep(_SEEN_S)
+    await _at_rest(guest.rig)
     os.kill(guest.rig.devices.pid, signal.SIGKILL)
     await asyncio.sleep(_SEEN_S)
     await machine.qmp("cont")
+
+
+async def _at_rest(rig: Rig) -> None:
+    """Returns when the device has read what a guest that stands still had written last."""
+    before = None
+    async for _ in Looks(_NOTICED_S, _SEEN_S):
+        # Devices are served before calls are answered.
+        now = rig.devices.call("served", "nic"), rig.devices.call("activity", "nic")
+        if now == before:
+            return
+        before = now
 
 
 async def _dead_interface(guest: FaultGuest) -> str:

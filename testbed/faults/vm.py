@@ -13,6 +13,7 @@ import itertools
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from emulator.errors import DmabedError
 from emulator.faults.fault import Outcome
 from emulator.faults.injector import FaultReport
 from emulator.faults.maps import MapFault
@@ -27,7 +28,7 @@ from testbed.guest_facts import timed
 from testbed.laboratory import Traffic
 from testbed.rig import GUEST_ADDRESS, Rig
 from testbed.scenario import NicPlan
-from vm.errors import CommandTimeout, GuestError, VmError
+from vm.errors import CommandTimeout, VmError
 from vm.splats import drivers_fault
 from vm.waiting import Looks
 
@@ -152,8 +153,12 @@ class FaultGuest:
         except (VmError, RigError) as error:
             detail = f"{type(error).__name__}: {error}".splitlines()[0]
             outcome = Outcome.STUCK
-        after = await self._counted()
-        gap = await self._longest_gap(began)
+        after, gap = before, 0.0
+        try:
+            after, gap = await self._counted(), await self._longest_gap(began)
+        except VmError:
+            if outcome is not Outcome.STUCK:
+                raise
         self.rig.tell(Took("recovery", round(gap * 1e9)))
         report = self._report()
         if outcome is Outcome.SURVIVED:
@@ -274,14 +279,23 @@ class FaultGuest:
             key = name.partition("_")[2] if name[:1] == "q" and "_" in name else name
             sums[key] = sums.get(key, 0) + (int(value) if value.isdigit() else 0)
         noticed = self._damaged + sum(sums.get(name, 0) for name in _COUNTERS)
-        return Counted(noticed, sums["resets"], sums["rescues"], sums["dma_faults"])
+        return Counted(
+            noticed, *(sums.get(name, 0) for name in ("resets", "rescues", "dma_faults"))
+        )
 
 
-def ruined(name: str, error: GuestError) -> FaultResult:
-    """Of a fault that cost the guest its life."""
+def ruined(name: str, error: DmabedError) -> FaultResult:
+    """Of a fault that cost the guest its life, or what had to be asked of it afterwards."""
     kind = fault_class(name)
-    detail = str(error).splitlines()[0]
+    detail = f"{type(error).__name__}: {error}".splitlines()[0]
     return FaultResult(kind.number, name, RUNG, Outcome.BROKEN, kind.expect, acts=1, detail=detail)
+
+
+def not_given_back(error: DmabedError) -> FaultResult:
+    """Of a driver that went, after all the faults, and left something or did not go."""
+    detail = f"{type(error).__name__}: {error}".splitlines()[0]
+    expected = frozenset({Outcome.SURVIVED})
+    return FaultResult("X-0", "removal-at-the-end", RUNG, Outcome.STUCK, expected, detail=detail)
 
 
 def needs_iommu(name: str) -> bool:

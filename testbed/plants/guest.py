@@ -15,6 +15,7 @@ from pathlib import Path
 
 from emulator.ledger.facts import Checked
 from testbed.checks import CONSOLE, tell_console
+from testbed.errors import RigError
 from testbed.guest_facts import Retained
 from testbed.laboratory import Traffic
 from testbed.plants.catalogue import BUGS, Catch, PlantedBug, Scene, first_of
@@ -22,7 +23,7 @@ from testbed.plants.liar import LiarNic
 from testbed.rig import DRIVER_SOURCE, Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, VmPlan
 from vm.artifacts import Artifacts
-from vm.errors import CommandFailed, GuestPanicked
+from vm.errors import CommandFailed, GuestError, VmError
 
 RUNG = "vm"
 SWITCH = "DMABED_PLANTS := y\n"
@@ -94,11 +95,14 @@ async def _play(rig: Rig, bug: PlantedBug) -> tuple[Catch, bool]:
         if stream is not None:
             await stream.end()
         await rig.check_guest(before)
-    except GuestPanicked as panic:
+    except (VmError, RigError) as error:
+        if bug.number == 0 and not isinstance(error, GuestError):
+            raise
         alive = False
         tell_console(rig.guest, rig.tell, before)
-        died = str(panic).partition("; last console lines")[0]
-        rig.tell(Checked(CONSOLE, (died,)))
+        if isinstance(error, GuestError):
+            died = str(error).partition("; last console lines")[0]
+            rig.tell(Checked(CONSOLE, (died,)))
     acted = [at for at, value in call("notes", since_ns) if value == NOTE_PLANT + bug.number]
     return first_of(bug, RUNG, acted[0] if acted else None, call("found")), alive
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from emulator.errors import DmabedError
 from testbed.report.writer import point_latest, run_folder, write_atomically
 from testbed.rig import open_rig
 from testbed.scenario import Iommu, NicPlan, VmPlan
@@ -24,7 +25,6 @@ from testbed.soak.inprocess import soak_in_process
 from testbed.soak.plan import Leg, Plan, make_plan
 from testbed.soak.result import SoakResult, soak_lines, soak_tables
 from vm.artifacts import Artifacts, setup
-from vm.errors import VmError
 from vm.kernel_config import flavour_for
 from vm.machine import ALL_IOMMUS
 from vm.module_build import build_program
@@ -62,8 +62,7 @@ def run_soak(chosen: argparse.Namespace) -> int:
         results = [soak_in_process(chosen.packets, seed, told=print)]
     else:
         results = _in_guests(chosen, seed, folder)
-    text = json.dumps([asdict(one) for one in results], indent=1)
-    write_atomically(folder / "soak.json", text.encode())
+    _save(results, folder)
     point_latest(folder)
     console = Console(width=120)
     for table in soak_tables(results):
@@ -72,6 +71,11 @@ def run_soak(chosen: argparse.Namespace) -> int:
     print("\n".join(soak_lines(results)))
     print(f"\n{folder / 'soak.json'}")
     return 0 if all(one.ok for one in results) else 3
+
+
+def _save(results: list[SoakResult], folder: Path) -> None:
+    text = json.dumps([asdict(one) for one in results], indent=1)
+    write_atomically(folder / "soak.json", text.encode())
 
 
 def _in_guests(chosen: argparse.Namespace, seed: int, folder: Path) -> list[SoakResult]:
@@ -86,6 +90,7 @@ def _in_guests(chosen: argparse.Namespace, seed: int, folder: Path) -> list[Soak
         artifacts = setup(print, flavour=flavour_for([iommu]))
         told = lambda line, iommu=iommu: print(f"{iommu}: {line}", flush=True)  # noqa: E731
         results.append(asyncio.run(soak(artifacts, folder / iommu, iommu, legs, plan.seed, told)))
+        _save(results, folder)  # whatever becomes of the next guest
     return results
 
 
@@ -110,7 +115,7 @@ async def soak(
             await guest.start()
             await _play(guest, legs, told)
             await guest.stop()
-        except VmError as error:
+        except DmabedError as error:
             notes.append(f"{type(error).__name__}: {error}".strip())
         finally:
             await guest.abandon()

@@ -214,7 +214,7 @@ def test_payload_or_order_is_damaged_on_the_way_out_of_the_guest(play, strategy:
         rig.devices.call("send", "nic", Traffic(count=0))
         for order in ((5000, 60, 1), (2000, 1514, 2), (500, 9014, 3), (500, 9014, 4, True)):
             await rig.sink.send(rig.interface, *order)
-        await asyncio.sleep(0.3)
+        await rig.quiet()
         received = rig.devices.call("received", "nic")
         assert (received.frames, received.corrupt, received.misordered) == (8000, 0, 0)
         rig.devices.call("unplug", "nic")
@@ -285,7 +285,7 @@ def test_two_nics_in_one_guest_reach_each_others_memory(artifacts: Artifacts, tm
                 rig.devices.call("send", name, Traffic(60, 1514, 5000, flows=2))
             for name in nics:
                 await rig.all_sent(30, name)
-            await asyncio.sleep(0.3)
+                await rig.quiet(name)
             for interface in interfaces:
                 seen = await rig.sink.reception(interface)
                 assert (seen.packets, seen.errors) == (5000, 0)
@@ -364,6 +364,7 @@ def test_rings_and_channels_cannot_be_changed_under_traffic(play):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_200_loads_and_unloads_under_traffic_leave_something_behind(play):
     async def scene(rig: Rig) -> None:
         rig.devices.call("send", "nic", Traffic(60, 1514, rate_pps=400, flows=4))
@@ -373,7 +374,7 @@ def test_200_loads_and_unloads_under_traffic_leave_something_behind(play):
             " m=page_pool; [ $((i % 2)) = 0 ] || m=map_per_packet;"
             " insmod /tmp/nic.ko rx_mode=$m && ip link set eth0 up && rmmod dmabed_nic || exit 1;"
             " done",
-            timeout_s=280,
+            timeout_s=500,
         )
         rig.devices.call("unplug", "nic")
         exposed = await rig.exposed(wait_s=3)
