@@ -169,6 +169,9 @@ class DeviceLedger:
     def guest_unmapped(self, now_ns: int, iova: int, size: int) -> None:
         """The guest's own time of giving the range up; may be told late."""
         self.stale.guest_unmapped(now_ns, iova, size)
+        if self.stale.missed:
+            self.trace_lost(self.stale.missed)
+            self.stale.missed = 0
         self.tell(now_ns, GuestUnmapped(iova, size))
 
     def _window_ended(self, mapping: Mapping, since_ns: int, until_ns: int) -> None:

@@ -76,9 +76,10 @@ class LiveSet:
         if owner is not mapping and (owner is None or owner.generation != mapping.generation):
             return False
         while pages:
-            del self.owners[page]
-            if page < NEAR_PAGES:
-                self._cells[page] = 0
+            if self.owners.get(page) is owner:  # else a later mapping was made over it
+                del self.owners[page]
+                if page < NEAR_PAGES:
+                    self._cells[page] = 0
             page += 1
             pages -= 1
         self.count -= 1

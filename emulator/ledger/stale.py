@@ -57,12 +57,14 @@ Ended = Callable[[Mapping, int, int], None]
 class StaleTracker:
     """Finds the stale windows of one device; ``windows`` holds those that have ended.
 
-    ``slack_ns``: how far the guest's times may be off.
+    ``slack_ns``: how far the guest's times may be off. missed: mappings that went without a word of
+    the guest's, more than can be kept: whoever reads it takes them for a gap of the trace.
     """
 
     def __init__(self, live: LiveSet, ended: Ended | None = None, slack_ns: int = 0) -> None:
         self.windows = Windows()
         self.slack_ns = slack_ns
+        self.missed = 0
         self._live = live
         self._ended = ended
         self._since: dict[int, int] = {}
@@ -122,31 +124,39 @@ class StaleTracker:
         agree only within ``slack_ns`` and an IOVA is reused at once.
         """
         self._index()
-        given: set[int] = set()
+        page, last = iova >> PAGE_SHIFT, (iova + size - 1) >> PAGE_SHIFT
         found = False
-        for page in range(iova >> PAGE_SHIFT, ((iova + size - 1) >> PAGE_SHIFT) + 1):
-            found |= self._give_up(page, guest_ns, given)
+        while page <= last:
+            mapping = self._give_up(page, guest_ns)
+            found |= mapping is not None
+            # A mapping is paired once, at its first page that was given up.
+            page = page + 1 if mapping is None else mapping.end >> PAGE_SHIFT
         self.windows.unmatched += not found
 
-    def _give_up(self, page: int, guest_ns: int, given: set[int]) -> bool:
-        """Pairs one page; ``given``: generations that this unmap has been paired with already."""
+    def _give_up(self, page: int, guest_ns: int) -> Mapping | None:
+        """The mapping that the page is paired with, if there is one."""
         latest_ns = guest_ns + self.slack_ns
         gone = self._recent.get(page, ())
         entry = next((entry for entry in gone if entry[0].mapped_ns <= latest_ns), None)
         if entry is not None:
-            self._recent[page].remove(entry)
+            self._pair(page, entry)
             self._gone_before_told(*entry, guest_ns)
-            return True
+            return entry[0]
         mapping = self._live.owners.get(page)
-        if mapping is None or mapping.mapped_ns > latest_ns:
-            return False
-        if mapping.generation in self._own:
-            return mapping.generation in given
+        if mapping is None or mapping.mapped_ns > latest_ns or mapping.generation in self._own:
+            return None
         since_ns = self._since.get(mapping.generation, guest_ns)
         self._since[mapping.generation] = min(guest_ns, since_ns)
         self._own.add(mapping.generation)
-        given.add(mapping.generation)
-        return True
+        return mapping
+
+    def _pair(self, page: int, entry: Gone) -> None:
+        """``entry`` has met its word, and waits for none any more."""
+        waiting = self._recent[page]
+        waiting.remove(entry)
+        if not waiting:
+            del self._recent[page]
+        self._recent_count -= 1
 
     def _gone_before_told(
         self, mapping: Mapping, gone_ns: int, since_ns: int | None, guest_ns: int
@@ -164,10 +174,10 @@ class StaleTracker:
         self._recent_count = 0
 
     def _index(self) -> None:
-        if self._recent_count > RECENT_MAX:
-            self._recent.clear()
-            self._recent_count = 0
         while self._fresh:
             entry = self._fresh.popleft()
             self._recent.setdefault(entry[0].iova >> PAGE_SHIFT, []).append(entry)
             self._recent_count += 1
+        if self._recent_count > RECENT_MAX:
+            self.missed += self._recent_count
+            self.trace_begins()

@@ -27,7 +27,9 @@ class _Queue:
 class SilenceRule(Rule):
     """No completion waits for its interrupt, and no interrupt for the driver, for ``stall_ns``.
 
-    A driver that polls without end answers by posting buffers; both count as an answer.
+    A driver that polls without end answers by posting receive buffers. Frames to send are the
+    stack's: they come from a queue that nobody polls as well. A stall that is over when a verdict
+    is asked for is not told: the host may have kept the guest waiting.
     """
 
     number = "O-13"
@@ -63,9 +65,9 @@ class SilenceRule(Rule):
         iovas: NDArray[np.uint64],
         lengths: NDArray[np.int64],
     ) -> None:
-        """The driver is at work."""
+        """The driver is at work, if it fills its receive ring."""
         known = self._queues.get(queue)
-        if known is not None:
+        if known is not None and kind is RingKind.RX_DESC:
             known.raised_ns = None
 
     def ring_stopped(self, now_ns: int, queue: int, kind: RingKind) -> None:

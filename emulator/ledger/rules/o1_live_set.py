@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from emulator.iommu.mapping import PAGE_SHIFT, Mapping, target_of
+from emulator.iommu.mapping import PAGE_SHIFT, PAGE_SIZE, Mapping, target_of
 from emulator.ledger.rules.base import Rule
 from emulator.ledger.signals import Signal
 from emulator.ports import RingKind
@@ -30,7 +30,11 @@ class LiveSetRule(Rule):
 
     def mapped(self, now_ns: int, mapping: Mapping) -> None:
         """The space must not have mapped over a live mapping."""
-        old = self.state.live.owners.get(mapping.iova >> PAGE_SHIFT)
+        live = self.state.live
+        if mapping.size > PAGE_SIZE or live.big:
+            old = next(iter(live.within(mapping.iova, mapping.size)), None)
+        else:
+            old = live.owners.get(mapping.iova >> PAGE_SHIFT)
         if old is not None:
             cause = f"mapped over the live mapping {old}"
             self.report(now_ns, cause, mapping.iova, mapping.size, mapping)

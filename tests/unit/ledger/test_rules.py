@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from emulator.iommu.mapping import Mapping
 from emulator.ledger import Ledger, Mark, Policy
 from emulator.ports import DmaFault, RingKind
-from tests.unit.ledger.support import CQ, PAGE, RX, Host, spoken, u64
+from tests.unit.ledger.support import CQ, PAGE, RX, Host, said, spoken, u64
 
 
 def test_legal_life_of_a_queue_is_silent(ledger, host):
@@ -258,6 +259,22 @@ def test_access_with_the_gate_closed_is_reported_as_o11(ledger, host, size):
     host.ledger.accessed(2, iovas, lengths, False, np.ones(size, bool))
     assert spoken(ledger) == {"O-11": 1}
     assert "bus mastering is off" in str(ledger.log.kept[0])
+
+
+@pytest.mark.parametrize(
+    ("alive", "mapped"),
+    [((2, 1), (1, 2)), ((1, 2), (2, 1)), ((1, 600), (300, 1)), ((300, 1), (1, 600))],
+    ids=["behind its first page", "inside", "inside a big one", "by a big one"],
+)
+def test_mapping_over_a_part_of_a_live_one_is_not_noticed(ledger, host, alive, mapped):
+    memory, made = host.memory, []
+    for generation, (page, pages) in enumerate((alive, mapped), 1):
+        made.append(Mapping(page * PAGE, pages * PAGE, memory, 0, True, True, generation, 0))
+        host.ledger.mapped(0, made[-1])
+    assert spoken(ledger) == {"O-1": 1} and "mapped over the live mapping" in said(ledger)
+    for mapping in made:
+        host.ledger.unmapped(1, [mapping])
+    assert host.ledger.live.owners == {}
 
 
 def test_counts_per_packet_are_exact_within_a_window(ledger, host):

@@ -7,7 +7,7 @@ import pytest
 from emulator.ledger import Ledger, Policy
 from emulator.ledger.facts import Armed, Interrupted, TableWritten, VectorsChanged
 from emulator.ledger.signals import Signal
-from tests.unit.ledger.support import CQ, PAGE, RX, Host, said, spoken
+from tests.unit.ledger.support import CQ, PAGE, RX, TX, Host, said, spoken
 
 STALL = 1000
 
@@ -113,6 +113,16 @@ def test_interrupt_that_is_answered_is_no_o13(ledger, host, answer):
         case "gate":
             host.close_gate()
     assert look(ledger, 9 * STALL) == {}
+
+
+def test_frames_to_send_pass_for_an_answer_to_an_interrupt(ledger, host):
+    """The stack sends on, pings for instance, while nobody polls the queue."""
+    host.map(PAGE)
+    arm(host, now=10)
+    host.tell(Interrupted(1, 0), now=100)
+    host.post(PAGE, kind=TX, now=900)
+    assert look(ledger, 101 + STALL) == {"O-13": 1}
+    assert "no answer (driver bug)" in said(ledger)
 
 
 @pytest.mark.parametrize("early", [True, False])

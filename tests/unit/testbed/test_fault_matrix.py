@@ -2,6 +2,7 @@
 """The matrix of faults: what is played behind which IOMMU, and where its outcome stands."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ from vm.machine import ALL_IOMMUS
 
 def iommus(*words):
     parser = argparse.ArgumentParser()
-    add_fault_actions(parser.add_subparsers())
+    add_fault_actions(parser.add_subparsers(), Path("out"))
     return wanted_iommus(parser.parse_args(["faults", *words]).iommu)
 
 
