@@ -78,7 +78,7 @@ async def _at_rest(rig: Rig) -> None:
     before = None
     async for _ in Looks(_NOTICED_S, _SEEN_S):
         # Devices are served before calls are answered.
-        now = rig.devices.call("served", "nic"), rig.devices.call("activity", "nic")
+        now = rig.devices.call("activity", "nic")
         if now == before:
             return
         before = now

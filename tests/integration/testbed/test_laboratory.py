@@ -77,6 +77,12 @@ def test_burst_is_called_done_before_the_driver_has_seen_it_and_waits_again(benc
     assert not bench.call("served", "nic").quiet
     guest.write(arm, 3 << 16 | 40)
     assert bench.call("served", "nic") == Served(40, 3, quiet=True)
+    sender.fill(1, [1000], flags=0)  # a frame of two pieces
+    sender.fill(1, [500])
+    sender.ring_doorbell()
+    until(lambda: bench.call("served", "nic").transmitted == 4, "the frame of two pieces")
+    guest.write(arm, 4 << 16 | 40)
+    assert bench.call("served", "nic").quiet
 
 
 def test_unplugged_source_is_told_apart_from_one_that_sent_nothing(bench: Bench) -> None:
