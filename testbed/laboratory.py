@@ -143,8 +143,7 @@ class Laboratory(Misbehaving):
             received=sum(pair.rx.ring.completed for pair in pairs),
             transmitted=sum(pair.tx.ring.completed for pair in pairs),
             quiet=all(
-                pair.moderation.waits and pair.tx.ring.head == pair.tx.ring.tail
-                for pair in pairs
+                pair.moderation.waits and pair.tx.ring.head == pair.tx.ring.tail for pair in pairs
             ),
         )
 
