@@ -202,6 +202,7 @@ void dmabed_get_stats64(struct net_device *netdev,
 /* dmabed_recover.c: resets, PCI errors, sleep */
 void dmabed_recover_init(struct dmabed_priv *priv);
 void dmabed_schedule_reset(struct dmabed_priv *priv);
+void dmabed_wait_for_device(struct dmabed_priv *priv);
 void dmabed_qp_broken(struct dmabed_qp *qp, const char *what);
 void dmabed_shutdown(struct pci_dev *pdev);
 extern const struct pci_error_handlers dmabed_error_handlers;

@@ -225,7 +225,12 @@ void dmabed_device_link(struct dmabed_priv *priv)
 {
 	u32 status = dmabed_read(priv, DMABED_STATUS);
 
-	if (!dmabed_absent(status) && (status & DMABED_STATUS_LINK_UP))
+	/* No link event would follow a link that has not changed. */
+	if (dmabed_absent(status)) {
+		dmabed_schedule_reset(priv);
+		return;
+	}
+	if (status & DMABED_STATUS_LINK_UP)
 		netif_carrier_on(priv->netdev);
 	else
 		netif_carrier_off(priv->netdev);
@@ -237,6 +242,10 @@ static void dmabed_report_fault(struct dmabed_priv *priv)
 	u32 info = dmabed_read(priv, DMABED_FAULT_INFO);
 	u64 iova = dmabed_read64(priv->regs + DMABED_FAULT_IOVA_LO);
 
+	if (dmabed_absent(info)) {
+		dmabed_schedule_reset(priv);
+		return;
+	}
 	WRITE_ONCE(priv->dma_faults, priv->dma_faults +
 		   FIELD_GET(DMABED_FAULT_INFO_COUNT, info));
 	if (net_ratelimit())

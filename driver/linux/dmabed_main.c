@@ -23,6 +23,8 @@ static int dmabed_pci_setup(struct dmabed_priv *priv)
 	err = pci_enable_device_mem(pdev);
 	if (err)
 		return err;
+	/* Firmware, or a kernel that crashed, may have left it on. */
+	pci_clear_master(pdev);
 	err = pci_request_mem_regions(pdev, DMABED_NAME);
 	if (err)
 		goto disable;

@@ -260,7 +260,6 @@ struct dmabed_watch {
  * @stats: its counts
  * @index: its number
  * @broken: a completion made no sense; left alone until the reset
- * @started: NAPI is enabled and the interrupt requested
  * @kicked: the next poll rings the receive doorbell again
  * @irqs: interrupts handled
  * @idle_polls: polls in a row that found nothing
@@ -278,7 +277,6 @@ struct dmabed_qp {
 	struct dmabed_qstats *stats;
 	u32 index;
 	bool broken;
-	bool started;
 	bool kicked;
 	u32 irqs;
 	u32 idle_polls;

@@ -32,6 +32,17 @@ static void dmabed_try_later(struct dmabed_priv *priv)
 		dmabed_give_up(priv);
 }
 
+/*
+ * The interface is up for the stack and has no set: whatever the device lacks,
+ * or the kernel, may be there in a while.
+ */
+void dmabed_wait_for_device(struct dmabed_priv *priv)
+{
+	netif_device_detach(priv->netdev);
+	priv->tries = DMABED_RESET_TRIES;
+	dmabed_try_later(priv);
+}
+
 static int dmabed_come_back(struct dmabed_priv *priv)
 {
 	struct dmabed_set *set;
@@ -67,11 +78,8 @@ static void dmabed_reset(struct dmabed_priv *priv)
 	netdev_info(priv->netdev, "resetting\n");
 	priv->last_reset = jiffies;
 	priv->resets++;
-	if (!dmabed_restart(priv))
-		return;
-	netif_device_detach(priv->netdev);
-	priv->tries = DMABED_RESET_TRIES;
-	dmabed_try_later(priv);
+	if (dmabed_restart(priv))
+		dmabed_wait_for_device(priv);
 }
 
 static void dmabed_reset_work(struct work_struct *work)
@@ -129,13 +137,15 @@ static void dmabed_sleep(struct dmabed_priv *priv)
 	rtnl_unlock();
 }
 
-static int dmabed_wake(struct dmabed_priv *priv)
+/* @err: of the device's reset. An interface that is down need not wait for it. */
+static int dmabed_wake(struct dmabed_priv *priv, int err)
 {
+	bool running;
 	struct dmabed_set *set;
-	int err = 0;
 
 	rtnl_lock();
-	if (netif_running(priv->netdev)) {
+	running = netif_running(priv->netdev);
+	if (running && !err) {
 		set = dmabed_set_alloc(priv, &priv->cfg);
 		err = PTR_ERR_OR_ZERO(set);
 		if (!err) {
@@ -146,6 +156,8 @@ static int dmabed_wake(struct dmabed_priv *priv)
 	}
 	if (err)
 		netdev_err(priv->netdev, "did not come back (%d)\n", err);
+	if (err && running)
+		dmabed_wait_for_device(priv);
 	else
 		netif_device_attach(priv->netdev);
 	rtnl_unlock();
@@ -177,7 +189,7 @@ static pci_ers_result_t dmabed_slot_reset(struct pci_dev *pdev)
 
 static void dmabed_error_resume(struct pci_dev *pdev)
 {
-	dmabed_wake(pci_get_drvdata(pdev));
+	dmabed_wake(pci_get_drvdata(pdev), 0);
 }
 
 const struct pci_error_handlers dmabed_error_handlers = {
@@ -202,9 +214,8 @@ static int dmabed_suspend(struct device *dev)
 static int dmabed_resume(struct device *dev)
 {
 	struct dmabed_priv *priv = dev_get_drvdata(dev);
-	int err = dmabed_device_reset(priv);
 
-	return err ?: dmabed_wake(priv);
+	return dmabed_wake(priv, dmabed_device_reset(priv));
 }
 
 const struct dev_pm_ops dmabed_pm_ops = {

@@ -131,13 +131,18 @@ static void dmabed_bulk_refill(struct dmabed_rx *rx, u32 count, gfp_t gfp)
 	}
 }
 
-/* The pages before rx->next were dealt with while mapped: let go of them. */
+/*
+ * The pages before rx->next were dealt with while mapped: let go of them. What
+ * arrived was synced then; the stack may have written beside it since, which a
+ * sync of the whole page could undo (bounce buffers).
+ */
 static void dmabed_bulk_unmap(struct dmabed_rx *rx, u32 first)
 {
 	struct dmabed_group *group = dmabed_group_of(rx, first);
 	u32 i;
 
-	dma_unmap_sg(rx->ring.dev, group->sgl, DMABED_GROUP, DMA_FROM_DEVICE);
+	dma_unmap_sg_attrs(rx->ring.dev, group->sgl, DMABED_GROUP,
+			   DMA_FROM_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
 	rx->stats->rx_unmaps++;
 	for (i = 0; i < DMABED_GROUP; i++) {
 		if ((s32)(first + i - rx->next) < 0)
@@ -198,8 +203,8 @@ static void dmabed_bulk_drain(struct dmabed_rx *rx)
 	     i += DMABED_GROUP) {
 		struct dmabed_group *group = dmabed_group_of(rx, i);
 
-		dma_unmap_sg(rx->ring.dev, group->sgl, DMABED_GROUP,
-			     DMA_FROM_DEVICE);
+		dma_unmap_sg_attrs(rx->ring.dev, group->sgl, DMABED_GROUP,
+				   DMA_FROM_DEVICE, DMA_ATTR_SKIP_CPU_SYNC);
 		rx->stats->rx_unmaps++;
 		dmabed_group_free(group);
 	}

@@ -104,8 +104,9 @@ static void dmabed_pool_drain(struct dmabed_rx *rx)
 
 /*
  * Pages that the stack still holds keep the pool alive: it waits for them on
- * its own, after the driver is done with it. Kernels before 6.16 unmap such a
- * page with a device that may be unbound by then; later ones unmap it here.
+ * its own, after the driver is done with it. Older kernels unmap such a page
+ * with a device that may be unbound by then; those whose pools track what they
+ * mapped (since 6.16, and backported) unmap it here.
  */
 static void dmabed_pool_teardown(struct dmabed_rx *rx)
 {
@@ -114,7 +115,8 @@ static void dmabed_pool_teardown(struct dmabed_rx *rx)
 
 	rx->pool = NULL;
 	stats->rx_pool_maps += pool->pages_state_hold_cnt;
-	stats->rx_pool_unmaps += atomic_read(&pool->pages_state_release_cnt);
+	stats->rx_pool_unmaps +=
+		(u32)atomic_read(&pool->pages_state_release_cnt);
 	page_pool_destroy(pool);
 }
 

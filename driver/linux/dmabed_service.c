@@ -108,11 +108,11 @@ static int dmabed_qp_start(struct dmabed_qp *qp)
 	return 0;
 }
 
+/* After napi_disable(), and with the transmit queue stopped for good. */
 static void dmabed_qp_stop(struct dmabed_qp *qp)
 {
 	struct net_device *netdev = qp->netdev;
 
-	napi_disable(&qp->napi);
 	netif_queue_set_napi(netdev, qp->index, NETDEV_QUEUE_TYPE_TX, NULL);
 	netif_queue_set_napi(netdev, qp->index, NETDEV_QUEUE_TYPE_RX, NULL);
 	irq_update_affinity_hint(qp->irq, NULL);
@@ -153,8 +153,10 @@ int dmabed_up(struct dmabed_priv *priv, struct dmabed_set *set)
 	return 0;
 
 stop_pairs:
-	while (i--)
+	while (i--) {
+		napi_disable(&set->qp[i].napi);
 		dmabed_qp_stop(&set->qp[i]);
+	}
 	return err;
 }
 
@@ -171,6 +173,10 @@ void dmabed_down(struct dmabed_priv *priv)
 	netif_carrier_off(priv->netdev);
 	netif_tx_disable(priv->netdev);
 	dmabed_device_disable(priv, set);
+	for (i = set->count; i--;)
+		napi_disable(&set->qp[i].napi);
+	/* A poll that was under way meanwhile may have woken a queue. */
+	netif_tx_disable(priv->netdev);
 	for (i = set->count; i--;)
 		dmabed_qp_stop(&set->qp[i]);
 	priv->set = NULL;
@@ -217,9 +223,9 @@ static int dmabed_swap(struct dmabed_priv *priv,
 	dmabed_set_free(new);
 	dmabed_set_rewind(old);
 	if (dmabed_up(priv, old)) {
-		netdev_err(priv->netdev, "cannot go back, closing\n");
+		netdev_err(priv->netdev, "cannot go back\n");
 		dmabed_set_free(old);
-		dev_close(priv->netdev);
+		dmabed_wait_for_device(priv);
 	} else {
 		dmabed_plant_restored(old);
 	}

@@ -218,6 +218,10 @@ netdev_tx_t dmabed_start_xmit(struct sk_buff *skb, struct net_device *netdev)
 	if (unlikely(dmabed_tx_free(tx) <= skb_shinfo(skb)->nr_frags)) {
 		netif_tx_stop_queue(tx->txq);
 		dmabed_tx_doorbell(tx);
+		/* Pairs with the one after the reap: it may just have ended. */
+		smp_mb__after_atomic();
+		if (dmabed_tx_free(tx) >= DMABED_TX_WAKE)
+			netif_tx_start_queue(tx->txq);
 		return NETDEV_TX_BUSY;
 	}
 	/* May linearise the skb; frees it if it fails. */

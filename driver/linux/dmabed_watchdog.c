@@ -22,12 +22,15 @@
 /* Quiet ticks after which an interrupt is demanded. */
 #define DMABED_PROBE_AFTER	4
 
-static bool dmabed_moved(struct dmabed_qp *qp)
+/* @sent: whether frames were sent since the last tick. */
+static bool dmabed_moved(struct dmabed_qp *qp, bool *sent)
 {
 	struct dmabed_watch *watch = &qp->watch;
 	u32 rx = READ_ONCE(qp->rx.next);
 	u32 tx = READ_ONCE(qp->tx.clean);
 	bool moved = rx != watch->rx || tx != watch->tx;
+
+	*sent = tx != watch->tx;
 
 	watch->rx = rx;
 	watch->tx = tx;
@@ -69,12 +72,12 @@ static const char *dmabed_contradiction(struct dmabed_qp *qp, bool moved)
 }
 
 /* Rings again what the device may have missed; true: it sends nothing. */
-static bool dmabed_sends_nothing(struct dmabed_qp *qp, bool moved)
+static bool dmabed_sends_nothing(struct dmabed_qp *qp, bool sent)
 {
 	struct dmabed_watch *watch = &qp->watch;
 	struct dmabed_tx *tx = &qp->tx;
 
-	if (moved || READ_ONCE(tx->prod) == watch->tx ||
+	if (sent || READ_ONCE(tx->prod) == watch->tx ||
 	    !netif_carrier_ok(qp->netdev)) {
 		watch->still = 0;
 		return false;
@@ -128,8 +131,10 @@ static bool dmabed_rescue(struct dmabed_qp *qp, bool moved)
 static const char *dmabed_look(struct dmabed_qp *qp)
 {
 	struct dmabed_watch *watch = &qp->watch;
-	bool moved = dmabed_moved(qp);
 	const char *cause;
+	bool moved, sent;
+
+	moved = dmabed_moved(qp, &sent);
 
 	if (moved) {
 		watch->quiet = 0;
@@ -143,7 +148,7 @@ static const char *dmabed_look(struct dmabed_qp *qp)
 	watch->odd = cause ? watch->odd + 1 : 0;
 	if (watch->odd >= DMABED_PATIENCE)
 		return cause;
-	if (dmabed_sends_nothing(qp, moved))
+	if (dmabed_sends_nothing(qp, sent))
 		return "sends nothing";
 	if (dmabed_probe_irq(qp))
 		return "interrupts do not come";

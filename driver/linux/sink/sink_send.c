@@ -84,6 +84,12 @@ static struct sk_buff *sink_build(const struct sink_order *order,
 	return skb;
 }
 
+/* The interface may have fewer queues by now: a driver knows those only. */
+static bool sink_has(struct net_device *dev, struct netdev_queue *txq)
+{
+	return txq - dev->_tx < READ_ONCE(dev->real_num_tx_queues);
+}
+
 /* Hands over what the queue takes now; the rest stays in @burst. */
 static u32 sink_xmit(struct sk_buff_head *burst, struct net_device *dev,
 		     struct netdev_queue *txq)
@@ -93,7 +99,8 @@ static u32 sink_xmit(struct sk_buff_head *burst, struct net_device *dev,
 
 	local_bh_disable();
 	HARD_TX_LOCK(dev, txq, smp_processor_id());
-	while (netif_running(dev) && !netif_xmit_frozen_or_stopped(txq)) {
+	while (netif_running(dev) && sink_has(dev, txq) &&
+	       !netif_xmit_frozen_or_stopped(txq)) {
 		skb = __skb_dequeue(burst);
 		if (!skb)
 			break;
