@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator.faults.plan import parse_plan
 from testbed.laboratory import Traffic
 from testbed.rig import Rig, open_rig
 from testbed.scenario import Iommu, NicPlan, VmPlan
@@ -66,3 +67,31 @@ def test_nic_keeps_memory_or_writes_while_the_guest_sleeps_or_is_dead_after(
     assert verdict["violations"] == []
     assert "O-17" not in verdict["not_judged"]["nic"]
     assert complaints == []
+
+
+AWAY = '[[fault]]\nname = "gone"\nlasting_us = 3000000\n'
+
+
+def test_nic_that_is_away_when_the_guest_wakes_stays_away(artifacts: Artifacts, tmp_path: Path):
+    """Its registers read as ones for a while: the driver asks again until it is there."""
+
+    async def scene():
+        vm = VmPlan(memory_mib=256)
+        async with open_rig(artifacts, "intel-strict", tmp_path, vm, NIC, faulty=True) as rig:
+            await rig.load_sink(verify=True)
+            await rig.load("page_pool", NIC)
+            async with Asleep(rig):
+                rig.devices.call("arm", "nic", parse_plan(AWAY, "away"))
+            await rig.await_carrier(rig.interface)
+            said = (await rig.guest.run("dmesg | grep -o 'did not come back.*'")).stdout
+            rig.devices.call("disarm", "nic")
+            reception = (await rig.receive(Traffic(count=FRAMES, flows=8))).reception
+            await rig.unload()
+            exposed = await rig.exposed(wait_s=3)
+            return said, reception, exposed, rig.devices.call("blames", "nic")
+
+    said, reception, exposed, blames = asyncio.run(scene())
+    assert len(said.splitlines()) == 1
+    assert (reception.packets, reception.errors) == (FRAMES, 0)
+    assert (exposed.live, exposed.posted, exposed.open) == (0, 0, 0)
+    assert blames == {}
